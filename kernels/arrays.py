@@ -1,0 +1,116 @@
+"""Memory behind the arrays: shapes are (N, C, H, W), the numbers lie channels-last.
+
+In channels-last order the C numbers of a pixel are neighbours in memory.  Convolutions then read
+and write whole vectors of channels, so outputs are allocated like this, and only like this; inputs may have
+any strides.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+_poisoned = False
+
+
+@contextmanager
+def poison() -> Iterator[None]:
+    """Inside the block fresh arrays are filled with NaN (integers: all bits set), for tests.
+
+    A kernel that leaves part of its output unwritten shows at once.
+    """
+    global _poisoned
+    previous, _poisoned = _poisoned, True
+    try:
+        yield
+    finally:
+        _poisoned = previous
+
+
+def empty(shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
+    """A fresh array to be written; channels-last where it has the four axes (N, C, H, W)."""
+    if len(shape) == 4:
+        n, c, h, w = shape
+        array = np.empty((n, h, w, c), dtype).transpose(0, 3, 1, 2)
+    else:
+        array = np.empty(shape, dtype)
+    if _poisoned:
+        array.fill(np.nan if array.dtype.kind == "f" else -1 if array.dtype.kind == "i" else 255)
+    return array
+
+
+def nhwc(x: np.ndarray) -> np.ndarray:
+    """`x` (N, C, H, W) seen as a C-contiguous (N, H, W, C); copied only if it does not lie so already.
+
+    A read-only array is copied too: to compiled code it would be another type, and compiling takes longer.
+    """
+    view = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+    return view if view.flags.writeable else view.copy()
+
+
+@contextmanager
+def writable_nhwc(out: np.ndarray) -> Iterator[np.ndarray]:
+    """An (N, H, W, C) contiguous array to write; what is written ends up in `out` (N, C, H, W)."""
+    view = out.transpose(0, 2, 3, 1)
+    if view.flags.c_contiguous:
+        yield view
+    else:
+        copy = np.empty(view.shape, view.dtype)
+        yield copy
+        view[...] = copy
+
+
+def pad(x: np.ndarray, amount: tuple[int, int], value: float = 0) -> np.ndarray:
+    """`x` (N, C, H, W) with `amount` = (rows, columns) of `value` on every side; negative amounts crop."""
+    ph, pw = amount
+    n, c, h, w = x.shape
+    padded = empty((n, c, h + 2 * ph, w + 2 * pw), x.dtype)
+    padded[...] = value
+    target = padded[:, :, max(ph, 0) : max(ph, 0) + h, max(pw, 0) : max(pw, 0) + w]
+    source = x[:, :, max(-ph, 0) : h - max(-ph, 0), max(-pw, 0) : w - max(-pw, 0)]
+    target[:, :, : source.shape[2], : source.shape[3]] = source
+    return padded
+
+
+def surround(g: np.ndarray, margin: tuple[int, int, int, int]) -> np.ndarray:
+    """`g` (N, C, H, W) with zeros around it: `margin` = (above, below, left, right) in pixels."""
+    above, below, left, right = margin
+    n, c, h, w = g.shape
+    out = empty((n, c, above + h + below, left + w + right), g.dtype)
+    out[...] = 0
+    out[:, :, above : above + h, left : left + w] = g
+    return out
+
+
+def channel_sums(g: np.ndarray) -> np.ndarray:
+    """Sum of `g` (N, C, H, W) over all but the channels, (C,).
+
+    Rows are summed in blocks of 1024 and then the blocks, which keeps rounding errors of long float32 sums
+    small and their order fixed.
+    """
+    rows = nhwc(g).reshape(-1, g.shape[1])
+    whole = len(rows) // 1024 * 1024
+    blocks = rows[:whole].reshape(-1, 1024, g.shape[1]).sum(axis=1)
+    return blocks.sum(axis=0) + rows[whole:].sum(axis=0)
+
+
+def memory_order(x: np.ndarray) -> list[int]:
+    """The axes of `x` from the slowest to the fastest in memory."""
+    return sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis]))
+
+
+def flat(x: np.ndarray, order: list[int]) -> np.ndarray:
+    """The numbers of `x`, axes taken in `order`, as one contiguous line; copied only if they do not lie so."""
+    return np.ascontiguousarray(x.transpose(order)).reshape(-1)
+
+
+@contextmanager
+def writable_flat(out: np.ndarray, order: list[int]) -> Iterator[np.ndarray]:
+    """A contiguous line to write; what is written ends up in `out`, axes taken in `order`."""
+    view = out.transpose(order)
+    if view.flags.c_contiguous:
+        yield view.reshape(-1)
+    else:
+        copy = np.empty(view.size, view.dtype)
+        yield copy
+        view[...] = copy.reshape(view.shape)

@@ -1,0 +1,58 @@
+"""The batch_norm room: normalise every channel, step by step."""
+
+import numpy as np
+
+from ..arrays import empty
+from ..registry import Kernel, Variant
+
+KERNEL = Kernel(
+    name="batch_norm",
+    package=__name__,
+    functions=("statistics", "normalize", "backward_parameters", "backward_input"),
+    variants=(
+        Variant("reference", "numpy", "the definition: one array operation after the other"),
+        Variant("loops", "numba", "one pass a step; sums in fixed blocks of rows"),
+    ),
+)
+
+
+def statistics(x: np.ndarray, mean=None, variance=None):
+    """x (N, C, H, W) -> mean (C,), biased variance (C,)."""
+    mean = empty(x.shape[1:2], x.dtype) if mean is None else mean
+    variance = empty(x.shape[1:2], x.dtype) if variance is None else variance
+    KERNEL.run("statistics", x=x, mean=mean, variance=variance)
+    return mean, variance
+
+
+def normalize(x, mean, inv_std, weight, bias, out=None):
+    """x (N, C, H, W), the rest (C,) -> weight (x - mean) inv_std + bias, like x."""
+    out = empty(x.shape, x.dtype) if out is None else out
+    KERNEL.run("normalize", x=x, mean=mean, inv_std=inv_std, weight=weight, bias=bias, out=out)
+    return out
+
+
+def backward_parameters(grad, x, mean, inv_std, grad_weight=None, grad_bias=None):
+    """grad, x (N, C, H, W) -> gradient of weight (C,), gradient of bias (C,)."""
+    grad_weight = empty(mean.shape, x.dtype) if grad_weight is None else grad_weight
+    grad_bias = empty(mean.shape, x.dtype) if grad_bias is None else grad_bias
+    KERNEL.run(
+        "backward_parameters", grad=grad, x=x, mean=mean, inv_std=inv_std, grad_weight=grad_weight, grad_bias=grad_bias
+    )
+    return grad_weight, grad_bias
+
+
+def backward_input(grad, x, mean, inv_std, weight, mean_grad, mean_grad_xhat, out=None):
+    """grad, x (N, C, H, W), the rest (C,) -> gradient of x; zero means in evaluation."""
+    out = empty(x.shape, x.dtype) if out is None else out
+    KERNEL.run(
+        "backward_input",
+        grad=grad,
+        x=x,
+        mean=mean,
+        inv_std=inv_std,
+        weight=weight,
+        mean_grad=mean_grad,
+        mean_grad_xhat=mean_grad_xhat,
+        out=out,
+    )
+    return out

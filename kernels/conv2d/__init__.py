@@ -1,0 +1,63 @@
+"""The conv2d room: stride-1 convolution (as in deep learning: correlation) of any kernel size and padding."""
+
+import numpy as np
+
+from ..arrays import empty
+from ..registry import Kernel, Variant
+
+KERNEL = Kernel(
+    name="conv2d",
+    package=__name__,
+    functions=("forward", "backward_input", "backward_weight"),
+    variants=(
+        Variant("reference", "numpy", "the definition: a loop over the taps"),
+        Variant("im2col", "numpy", "copies patches into columns, tile by tile, and leaves the product to BLAS"),
+        Variant("direct", "numba", "register tiles of fused multiply-adds over packed blocks, no column matrix"),
+    ),
+)
+
+
+def output_shape(x_shape, weight_shape, padding):
+    """(N, O, H + 2 padding - kh + 1, W + 2 padding - kw + 1); ValueError where the shapes do not fit."""
+    if len(x_shape) != 4 or len(weight_shape) != 4:
+        raise ValueError(f"conv2d: x and weight must have 4 axes, found shapes {x_shape} and {weight_shape}")
+    n, c, h, w = x_shape
+    o, expected, kh, kw = weight_shape
+    if c != expected:
+        raise ValueError(f"conv2d: x has {c} channels, weight {weight_shape} expects {expected}")
+    if padding < 0:
+        raise ValueError(f"conv2d: padding must be 0 or more, found {padding}")
+    size = (h + 2 * padding - kh + 1, w + 2 * padding - kw + 1)
+    if min(size) < 1:
+        raise ValueError(f"conv2d: an image of {h} x {w} px with padding {padding} is smaller than the kernel {kh} x {kw}")
+    return (n, o, *size)
+
+
+def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None, padding: int = 0, out=None):
+    """x (N, C, H, W), weight (O, C, kh, kw), bias (O,) -> (N, O, H', W')."""
+    shape = output_shape(x.shape, weight.shape, padding)
+    if bias is not None and bias.shape != shape[1:2]:
+        raise ValueError(f"conv2d: bias must have shape {shape[1:2]}, found {bias.shape}")
+    out = empty(shape, x.dtype) if out is None else out
+    KERNEL.run("forward", x=x, weight=weight, bias=bias, padding=padding, out=out)
+    return out
+
+
+def backward_input(grad: np.ndarray, weight: np.ndarray, padding: int, size: tuple[int, int], out=None):
+    """grad (N, O, H', W') -> gradient of x (N, C, *size)."""
+    out = empty((len(grad), weight.shape[1], *size), grad.dtype) if out is None else out
+    KERNEL.run("backward_input", grad=grad, weight=weight, padding=padding, out=out)
+    return out
+
+
+def backward_weight(grad: np.ndarray, x: np.ndarray, padding: int, kernel_size: tuple[int, int], out=None):
+    """grad (N, O, H', W'), x (N, C, H, W) -> gradient of weight (O, C, *kernel_size)."""
+    if out is None:
+        out = empty_weight((grad.shape[1], x.shape[1], *kernel_size), grad.dtype)
+    KERNEL.run("backward_weight", grad=grad, x=x, padding=padding, out=out)
+    return out
+
+
+def empty_weight(shape, dtype):
+    """A fresh weight array; weights stay in plain C order, as they are stored in files."""
+    return np.ascontiguousarray(empty(shape, dtype))

@@ -1,0 +1,25 @@
+"""conv2d by direct summation in register tiles (Numba); the loops are in ../correlation.py."""
+
+import numpy as np
+
+from ..arrays import nhwc, writable_nhwc
+from ..correlation import correlate, correlate_weight
+
+
+def forward(x, weight, bias, padding, out):
+    """As reference.forward."""
+    with writable_nhwc(out) as y:
+        correlate(nhwc(x), weight, bias, (padding, padding), 1, y)
+
+
+def backward_input(grad, weight, padding, out):
+    """As reference.backward_input: correlate with the weight turned by 180 degrees, inputs and outputs exchanged."""
+    kh, kw = weight.shape[2:]
+    turned = np.flip(weight, (2, 3)).transpose(1, 0, 2, 3)
+    with writable_nhwc(out) as gx:
+        correlate(nhwc(grad), turned, None, (kh - 1 - padding, kw - 1 - padding), 1, gx)
+
+
+def backward_weight(grad, x, padding, out):
+    """As reference.backward_weight."""
+    correlate_weight(nhwc(x), nhwc(grad), (padding, padding), 1, out)

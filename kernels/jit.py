@@ -1,0 +1,117 @@
+"""How our loops are compiled: the two decorators, the cache of machine code, the threads.
+
+Compiled code is kept in the user's cache directory, under a key that holds the source of the kernel's file and of
+every shared file of this folder.  A second process compiles nothing, and an edit is never answered with
+old code.
+"""
+
+import functools
+import hashlib
+import os
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import numba
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
+
+from . import threads
+
+_lock = threading.RLock()
+
+
+@functools.cache
+def source_hash(path: Path) -> str:
+    """Hash of a kernel's file together with all files directly in this folder."""
+    shared = sorted(Path(__file__).parent.glob("*.py"))
+    digest = hashlib.sha256()
+    for file in (path, *shared):
+        digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
+
+
+def cache_folder() -> Path:
+    """NUMBA_CACHE_DIR if set, else the user's cache directory, else a temporary directory of this user."""
+    if numba.config.CACHE_DIR:
+        return Path(numba.config.CACHE_DIR)
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA", str(Path.home()))
+    elif sys.platform == "darwin":
+        base = str(Path.home() / "Library" / "Caches")
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    folder = Path(base) / "minunet"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        folder = Path(tempfile.mkdtemp(prefix="minunet-cache-"))
+    return folder
+
+
+class _Locator(_CacheLocator):
+    """Where Numba's cache puts a kernel, and what makes its entry stale."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._py_file = str(path)  # Numba names it in its warnings
+
+    def get_cache_path(self):
+        return str(_folder() / self.get_suitable_cache_subpath(str(self._path)))
+
+    def get_source_stamp(self):
+        return source_hash(self._path)
+
+    def get_disambiguator(self):
+        return self._path.parent.name
+
+    @classmethod
+    def from_function(cls, py_func, py_file):
+        return cls(Path(py_file))
+
+
+@functools.cache
+def _folder() -> Path:
+    return cache_folder()
+
+
+class _CacheImpl(CompileResultCacheImpl):
+    _locator_classes = [_Locator]
+
+
+class _KernelCache(FunctionCache):
+    _impl_class = _CacheImpl
+
+
+def _compile(function, **options):
+    dispatcher = numba.njit(error_model="numpy", nogil=True, **options)(function)
+    dispatcher._cache = _KernelCache(function)
+    return dispatcher
+
+
+def serial(function):
+    """Compile a function that runs on one thread, to be called from compiled code."""
+    return _compile(function)
+
+
+def max_threads() -> int:
+    """The largest number of threads a `parallel` function runs on; `numba.get_thread_id()` is below it."""
+    return numba.config.NUMBA_NUM_THREADS
+
+
+def parallel(function):
+    """Compile a function whose `prange` loops run on all threads, to be called from Python.
+
+    Calls are serialised: some of Numba's threading layers abort the process when two threads enter at once.
+    """
+    dispatcher = _compile(function, parallel=True)
+
+    @functools.wraps(function)
+    def call(*arguments):
+        with _lock:
+            numba.set_num_threads(min(threads.count(), max_threads()))
+            return dispatcher(*arguments)
+
+    call.dispatcher = dispatcher
+    return call

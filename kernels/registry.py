@@ -1,0 +1,179 @@
+"""Which implementations ("variants") a kernel has, and which one runs.
+
+A kernel is a room, that is a sub-package: ``reference.py`` in it defines the functions and their
+signatures, every further variant is one more file with the same functions, and one line in the room's
+``__init__.py`` lists it.  A variant is imported when it is first used, and its signatures are compared with the
+reference's at that moment.
+
+Which variant runs is decided by the backend (``use_backend``), by the room's rule and by overrides
+(``use``); never by timing, thread count or position, so that the same call gives the same bits.
+"""
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+BACKENDS = ("numpy", "numba")
+
+
+class KernelNotFound(LookupError):
+    """No variant of this name, or none for this backend."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One implementation of a kernel: the file `name`.py of the room, for one backend.
+
+    `line` says in a few words what it adds.
+    """
+
+    name: str
+    backend: str
+    line: str
+
+
+@dataclass
+class Kernel:
+    """A kernel's functions, its variants in the order they are listed, and the rule that picks among them.
+
+    `rule(backend, arguments)` gets the backend's name and the call's arguments by name, and returns a variant's
+    name.  It defaults to the last variant listed for the backend.
+    """
+
+    name: str
+    package: str
+    functions: tuple[str, ...]
+    variants: tuple[Variant, ...]
+    rule: Callable[[str, dict[str, Any]], str] | None = None
+    _loaded: dict[str, ModuleType] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for variant in self.variants:
+            if variant.backend not in BACKENDS:
+                raise ValueError(f"{self.name}: variant {variant.name!r} names no known backend: {variant.backend!r}")
+        KERNELS[self.name] = self
+
+    def variant(self, name: str) -> Variant:
+        """The variant of this name; KernelNotFound lists the names there are."""
+        for variant in self.variants:
+            if variant.name == name:
+                return variant
+        known = ", ".join(v.name for v in self.variants)
+        raise KernelNotFound(f"kernel {self.name} has no variant {name!r}; it has: {known}")
+
+    def load(self, name: str) -> ModuleType:
+        """Import a variant's file and hold its signatures against the reference's."""
+        if name not in self._loaded:
+            self.variant(name)
+            module = importlib.import_module(f".{name}", self.package)
+            self.check(module)
+            self._loaded[name] = module
+        return self._loaded[name]
+
+    def check(self, module: ModuleType) -> None:
+        """Raise TypeError unless every function is there with the reference's signature."""
+        from inspect import signature  # costs 10 ms, and only a first use needs it
+
+        reference = importlib.import_module(".reference", self.package)
+        for function in self.functions:
+            expected = signature(getattr(reference, function)).parameters.keys()
+            if not hasattr(module, function):
+                raise TypeError(f"{module.__name__} lacks {function}({', '.join(expected)})")
+            found = signature(getattr(module, function)).parameters.keys()
+            if list(found) != list(expected):
+                raise TypeError(
+                    f"{module.__name__}.{function} takes ({', '.join(found)}), expected ({', '.join(expected)})"
+                )
+
+    def choose(self, arguments: dict[str, Any] | None = None) -> str:
+        """Name of the variant that a call with these arguments runs."""
+        if self.name in _overrides:
+            return _overrides[self.name]
+        backend = current_backend()
+        if self.rule is not None:
+            return self.rule(backend, arguments or {})
+        names = [v.name for v in self.variants if v.backend == backend]
+        if not names:
+            raise KernelNotFound(f"kernel {self.name} has no implementation for backend {backend!r}")
+        return names[-1]
+
+    def run(self, function: str, **arguments: Any) -> None:
+        """Call `function` of the variant chosen for these arguments."""
+        getattr(self.load(self.choose(arguments)), function)(**arguments)
+
+
+KERNELS: dict[str, Kernel] = {}
+_overrides: dict[str, str] = {}
+_backend: list[str] = []
+
+
+def current_backend() -> str:
+    """Name of the backend in force: what `use_backend` set, else numba where it is installed, else numpy."""
+    if not _backend:
+        _backend.append("numba" if importlib.util.find_spec("numba") else "numpy")
+    return _backend[-1]
+
+
+class use_backend:
+    """Run everything on "numpy" or "numba" from here on; as a context manager, inside the block.
+
+    Raises ValueError for another name and ImportError where Numba is not installed.
+    """
+
+    def __init__(self, name: str) -> None:
+        if name not in BACKENDS:
+            raise ValueError(f"backend {name!r} is not known; there are: {', '.join(BACKENDS)}")
+        if name == "numba" and not importlib.util.find_spec("numba"):
+            raise ImportError('Numba is not installed; install it with: pip install "minunet[cpu]"')
+        self._previous = current_backend()
+        _backend[:] = [name]
+
+    def __enter__(self) -> "use_backend":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _backend[:] = [self._previous]
+
+
+class use:
+    """Override the rule: ``use(conv2d="im2col")`` from here on, or as a context manager inside the block.
+
+    Keywords are kernels, values are names of variants; None gives the choice back to the rule.  Raises
+    KernelNotFound for a kernel or variant that does not exist.
+    """
+
+    def __init__(self, **variants: str | None) -> None:
+        for kernel, variant in variants.items():
+            if kernel not in KERNELS:
+                raise KernelNotFound(f"there is no kernel {kernel!r}; there are: {', '.join(sorted(KERNELS))}")
+            if variant is not None:
+                KERNELS[kernel].variant(variant)
+        self._previous = {kernel: _overrides.get(kernel) for kernel in variants}
+        _set_overrides(variants)
+
+    def __enter__(self) -> "use":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _set_overrides(self._previous)
+
+
+def _set_overrides(variants: dict[str, str | None]) -> None:
+    for kernel, variant in variants.items():
+        if variant is None:
+            _overrides.pop(kernel, None)
+        else:
+            _overrides[kernel] = variant
+
+
+def table() -> str:
+    """All kernels and variants as text; a star marks what the rule or an override picks now."""
+    lines = [f"{'kernel':18}{'variant':14}{'backend':9}what it adds"]
+    for kernel in KERNELS.values():
+        chosen = kernel.choose()
+        for v in kernel.variants:
+            lines.append(f"{kernel.name:18}{v.name + ' *' * (v.name == chosen):14}{v.backend:9}{v.line}")
+    return "\n".join(lines)

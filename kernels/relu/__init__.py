@@ -1,0 +1,29 @@
+"""The relu room: the rectifier, element by element."""
+
+import numpy as np
+
+from ..registry import Kernel, Variant
+
+KERNEL = Kernel(
+    name="relu",
+    package=__name__,
+    functions=("forward", "backward"),
+    variants=(
+        Variant("reference", "numpy", "the definition"),
+        Variant("loops", "numba", "parallel over fixed stretches of memory"),
+    ),
+)
+
+
+def forward(x: np.ndarray, out=None):
+    """x of any shape -> max(x, 0) of that shape and memory order."""
+    out = np.empty_like(x) if out is None else out
+    KERNEL.run("forward", x=x, out=out)
+    return out
+
+
+def backward(grad: np.ndarray, y: np.ndarray, out=None):
+    """grad and y = relu(x) -> gradient of x."""
+    out = np.empty_like(y) if out is None else out
+    KERNEL.run("backward", grad=grad, y=y, out=out)
+    return out

@@ -1,0 +1,32 @@
+"""The resize room: bilinear interpolation to any size, and its adjoint."""
+
+import numpy as np
+
+from ..arrays import empty
+from ..registry import Kernel, Variant
+
+KERNEL = Kernel(
+    name="resize",
+    package=__name__,
+    functions=("forward", "adjoint"),
+    variants=(
+        Variant("reference", "numpy", "the definition: one interpolation matrix an axis"),
+        Variant("loops", "numba", "four weighted pixels each; the adjoint gathers, so that no two threads write one place"),
+    ),
+)
+
+
+def forward(x: np.ndarray, size: tuple[int, int], out=None):
+    """x (N, C, H, W) -> (N, C, *size)."""
+    if x.ndim != 4 or min(size) < 1:
+        raise ValueError(f"resize: needs x (N, C, H, W) and a positive size, found shape {x.shape} and size {size}")
+    out = empty((*x.shape[:2], *size), x.dtype) if out is None else out
+    KERNEL.run("forward", x=x, out=out)
+    return out
+
+
+def adjoint(grad: np.ndarray, size: tuple[int, int], out=None):
+    """grad (N, C, H', W') -> gradient of x (N, C, *size)."""
+    out = empty((*grad.shape[:2], *size), grad.dtype) if out is None else out
+    KERNEL.run("adjoint", grad=grad, out=out)
+    return out

@@ -1,0 +1,43 @@
+"""Bilinear resize with half-pixel centres (align_corners=False), the definition.
+
+Output pixel h looks at the source coordinate  s = max(0, (h + 1/2) in / out - 1/2)  and mixes the two
+neighbouring rows by its fraction; columns likewise.  Per axis this is a sparse matrix A (out, in) with at most two
+weights a row:  y = A_rows x A_columns^T,  and its adjoint is  A_rows^T g A_columns.
+"""
+
+import numpy as np
+
+
+def axis_weights(size_in, size_out, dtype):
+    """(low index, high index, weight of the high one) for each output position of one axis."""
+    # The coordinate is computed in the array's own precision, as PyTorch does, so that float32 agrees with it.
+    scale = np.asarray(size_in, dtype) / np.asarray(size_out, dtype)
+    half = np.asarray(0.5, dtype)
+    position = np.maximum((np.arange(size_out).astype(dtype) + half) * scale - half, 0)
+    low = np.minimum(position.astype(np.int64), size_in - 1)
+    high = np.minimum(low + 1, size_in - 1)
+    return low, high, (position - low.astype(dtype)).astype(dtype)
+
+
+def axis_matrix(size_in, size_out, dtype):
+    """The axis's weights as a dense matrix (out, in)."""
+    low, high, t = axis_weights(size_in, size_out, dtype)
+    matrix = np.zeros((size_out, size_in), dtype)
+    rows = np.arange(size_out)
+    matrix[rows, low] += 1 - t
+    matrix[rows, high] += t
+    return matrix
+
+
+def forward(x, out):
+    """x (N, C, H, W) -> out (N, C, H', W')."""
+    rows = axis_matrix(x.shape[2], out.shape[2], x.dtype)
+    columns = axis_matrix(x.shape[3], out.shape[3], x.dtype)
+    out[...] = np.einsum("ph,nchw,qw->ncpq", rows, x, columns, optimize=True)
+
+
+def adjoint(grad, out):
+    """grad (N, C, H', W') -> out (N, C, H, W)."""
+    rows = axis_matrix(out.shape[2], grad.shape[2], grad.dtype)
+    columns = axis_matrix(out.shape[3], grad.shape[3], grad.dtype)
+    out[...] = np.einsum("ph,ncpq,qw->nchw", rows, grad, columns, optimize=True)

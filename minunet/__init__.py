@@ -1,0 +1,69 @@
+"""minunet: a U-Net from scratch on NumPy, with nothing hidden.
+
+Read in this order: unet.py (the network), functional.py (each operation and its derivative), kernels/ (the loops),
+autograd.py (the chain rule), optim.py (the step).
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from . import functional, kernels, nn, optim
+from .autograd import Tensor, no_grad
+from .kernels import set_num_threads, use_backend
+from .optim import SGD
+from .unet import UNet
+
+if TYPE_CHECKING:
+    from .data import separate_touching
+    from .gradcheck import gradcheck
+    from .metrics import label_instances
+    from .predict import predict
+    from .train import fit
+    from .weights import FileFormatError, load, save
+
+__version__ = "0.1.0"
+
+# What stands above the network is imported when it is first used: `import minunet` costs NumPy and little more.
+_LATER = {
+    "FileFormatError": "weights",
+    "fit": "train",
+    "gradcheck": "gradcheck",
+    "label_instances": "metrics",
+    "load": "weights",
+    "predict": "predict",
+    "save": "weights",
+    "separate_touching": "data",
+}
+
+__all__ = [
+    "SGD",
+    "FileFormatError",
+    "Tensor",
+    "UNet",
+    "fit",
+    "functional",
+    "gradcheck",
+    "kernels",
+    "label_instances",
+    "load",
+    "nn",
+    "no_grad",
+    "optim",
+    "predict",
+    "save",
+    "separate_touching",
+    "set_num_threads",
+    "use_backend",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'minunet' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_LATER[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

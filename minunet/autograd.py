@@ -1,0 +1,194 @@
+"""The chain rule over a graph of operations; the mathematics of each operation is in functional.py.
+
+An operation that is run on tensors leaves a Node: the nodes its inputs came from, and for each of them a
+function that maps the gradient of the output to the gradient of that input (a vector-Jacobian product, VJP).
+`Tensor.backward` walks the nodes from the loss back to the leaves.
+"""
+
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+Array = Any  # numpy.ndarray, or an array of another library with the same methods
+VJP = Callable[[Array], Array]
+
+
+class Tensor:
+    """An array that remembers how it was computed.
+
+    data: the array.  Lists and Python numbers become float32, arrays keep their dtype.
+    requires_grad: whether backward() leaves a gradient in `.grad`; needs a floating dtype, else TypeError.
+    """
+
+    __slots__ = ("__weakref__", "data", "grad", "node", "requires_grad")
+    __array_priority__ = 1000  # array + tensor is left to Tensor.__radd__
+
+    def __init__(self, data: Any, requires_grad: bool = False) -> None:
+        if isinstance(data, Tensor):
+            data = data.data
+        is_array = hasattr(data, "dtype")
+        array = data if hasattr(data, "ndim") and is_array else np.asarray(data, None if is_array else np.float32)
+        if requires_grad and array.dtype.kind != "f":
+            raise TypeError(f"only tensors of floating dtype can require gradients, found {array.dtype}")
+        self.data: Array = array
+        self.grad: Array | None = None
+        self.node: Node | None = None
+        self.requires_grad = requires_grad
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.data.dtype
+
+    def numpy(self) -> Array:
+        """The array itself, not a copy."""
+        return self.data
+
+    def item(self) -> float:
+        """The value of a tensor of one element, as a Python number."""
+        return self.data.item()
+
+    def __repr__(self) -> str:
+        graph = f", from {self.node.name}" if self.node else ", requires_grad=True" if self.requires_grad else ""
+        return f"Tensor({np.array2string(np.asarray(self.data), threshold=8, precision=4)}, {self.dtype}{graph})"
+
+    def retain_grad(self) -> None:
+        """Keep the gradient of this intermediate result in `.grad` too, at the next backward()."""
+        if self.node:
+            self.node.retain = weakref.ref(self)
+
+    def backward(self, grad: Any = None) -> None:
+        """Add the gradient of this tensor with respect to every leaf that requires one to that leaf's `.grad`.
+
+        grad: gradient with respect to this tensor, of its shape and dtype; 1 for a scalar if not given.  The graph is
+        freed on the way, so a second call raises RuntimeError.
+        """
+        if not self.requires_grad:
+            raise RuntimeError("backward() on a tensor that does not depend on anything that requires a gradient")
+        if grad is None:
+            if self.data.size != 1:
+                raise ValueError(f"backward() on a tensor of shape {self.shape} needs `grad`, an array of that shape")
+            grad = np.ones_like(self.data)
+        walk(self.node or self, check(grad.data if isinstance(grad, Tensor) else grad, self, "backward"))
+
+    # Operators: one line each, the mathematics is in functional.py.
+    def __add__(self, other): return F.add(self, other)  # fmt: skip  # noqa: E704
+    def __radd__(self, other): return F.add(other, self)  # fmt: skip  # noqa: E704
+    def __sub__(self, other): return F.subtract(self, other)  # fmt: skip  # noqa: E704
+    def __rsub__(self, other): return F.subtract(other, self)  # fmt: skip  # noqa: E704
+    def __mul__(self, other): return F.multiply(self, other)  # fmt: skip  # noqa: E704
+    def __rmul__(self, other): return F.multiply(other, self)  # fmt: skip  # noqa: E704
+    def __truediv__(self, other): return F.divide(self, other)  # fmt: skip  # noqa: E704
+    def __rtruediv__(self, other): return F.divide(other, self)  # fmt: skip  # noqa: E704
+    def __matmul__(self, other): return F.matmul(self, other)  # fmt: skip  # noqa: E704
+    def __rmatmul__(self, other): return F.matmul(other, self)  # fmt: skip  # noqa: E704
+    def __neg__(self): return F.negative(self)  # fmt: skip  # noqa: E704
+    def sum(self, axis=None, keepdims=False): return F.sum(self, axis, keepdims)  # fmt: skip  # noqa: E704
+    def mean(self, axis=None, keepdims=False): return F.mean(self, axis, keepdims)  # fmt: skip  # noqa: E704
+    def reshape(self, *shape): return F.reshape(self, *shape)  # fmt: skip  # noqa: E704
+
+
+class Node:
+    """One operation of the graph: where its inputs came from, and the VJP of each.
+
+    Nodes know the shape and dtype of their output but hold no Tensor of it: what the VJPs do not need is
+    free as soon as nobody else uses it, and without reference cycles the whole graph goes with its last user.
+    """
+
+    __slots__ = ("dtype", "name", "parents", "retain", "shape", "vjps")
+
+    def __init__(self, name: str, output: Array, parents: tuple, vjps: tuple) -> None:
+        self.name, self.shape, self.dtype = name, output.shape, output.dtype
+        self.parents, self.vjps = parents, vjps
+        self.retain: Callable[[], Tensor | None] = lambda: None
+
+
+def record(name: str, output: Array, inputs: Sequence[Tensor], vjps: Sequence[VJP]) -> Tensor:
+    """The result of operation `name` as a Tensor, with a node if an input requires a gradient.
+
+    vjps: one function for each input, from the gradient of `output` to the gradient of that input; only
+    those whose input requires a gradient are kept, and called.
+    """
+    result = Tensor(output)
+    if grad_enabled() and any(t.requires_grad for t in inputs):
+        needed = [(t.node or t, vjp) for t, vjp in zip(inputs, vjps, strict=True) if t.requires_grad]
+        result.node = Node(name, output, *zip(*needed, strict=True))
+        result.requires_grad = True
+    return result
+
+
+def walk(root: "Node | Tensor", grad: Array) -> None:
+    """Hand `grad` down from `root` to the leaves, each node after all that use it.
+
+    A gradient is dropped as soon as it is handed on, and so is what the node's VJPs hold.
+    """
+    order = topological(root)
+    grads = {id(root): grad}
+    while order:
+        node = order.pop()
+        grad = grads.pop(id(node))
+        if isinstance(node, Tensor):  # a leaf: its own copy, since a gradient may be shared or a view
+            node.grad = grad.copy() if node.grad is None else node.grad + grad
+            continue
+        retained = node.retain()
+        if retained is not None:
+            retained.grad = grad.copy() if retained.grad is None else retained.grad + grad
+        parents, vjps = node.parents, node.vjps
+        node.parents, node.vjps = None, None
+        for parent, vjp in zip(parents, vjps, strict=True):
+            share = check(vjp(grad), parent, node.name)
+            grads[id(parent)] = grads[id(parent)] + share if id(parent) in grads else share
+        del grad, parents, vjps, parent, vjp, share  # nothing of this node outlives its turn
+
+
+def topological(root: "Node | Tensor") -> list:
+    """All nodes and leaves below `root`, inputs before what uses them; without recursion, for graphs of any depth."""
+    order, seen, stack = [], set(), [(root, False)]
+    while stack:
+        node, inputs_done = stack.pop()
+        if inputs_done:
+            order.append(node)
+        elif id(node) not in seen:
+            seen.add(id(node))
+            stack.append((node, True))
+            if isinstance(node, Node):
+                if node.parents is None:
+                    raise RuntimeError(f"backward() went through {node.name} before: its graph is freed; run forward again")
+                stack.extend((parent, False) for parent in node.parents if id(parent) not in seen)
+    return order
+
+
+def check(grad: Array, of: "Node | Tensor", name: str) -> Array:
+    """`grad` if it has the shape and dtype of what it is the gradient of, else ValueError."""
+    if getattr(grad, "shape", None) != of.shape or grad.dtype != of.dtype:
+        found = f"{grad.shape} {grad.dtype}" if hasattr(grad, "dtype") else repr(grad)
+        raise ValueError(f"{name}: gradient must be an array of shape {of.shape} {of.dtype}, found {found}")
+    return grad
+
+
+_state = threading.local()
+
+
+def grad_enabled() -> bool:
+    """Whether operations of this thread record a graph."""
+    return getattr(_state, "enabled", True)
+
+
+class no_grad:
+    """Inside the ``with`` block operations of this thread record no graph."""
+
+    def __enter__(self) -> None:
+        self._previous = grad_enabled()
+        _state.enabled = False
+
+    def __exit__(self, *_: object) -> None:
+        _state.enabled = self._previous
+
+
+from . import functional as F  # noqa: E402  (the operators' one way back up)

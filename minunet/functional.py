@@ -1,0 +1,465 @@
+"""Every differentiable operation: the forward computation and, for each input, its vector-Jacobian product.
+
+If y = f(x) and L is the loss, the gradient g = dL/dy has the shape of y, and the VJP of f maps it to
+dL/dx = J^T g, where J = dy/dx.  Each operation below computes y, and hands `record` one such function an input;
+autograd.py calls only those that are needed.  The functions hold the arrays they need, never a Tensor of the
+result.  `_data` unwraps a Tensor, `_broadcast_back` undoes broadcasting: both are at the end of the file.
+
+Shapes are (N, C, H, W).  Inputs may be Tensors or arrays; all inputs of an operation must have one floating dtype.
+"""
+
+import builtins
+from typing import Any
+
+import numpy as np
+
+from . import kernels
+from .autograd import Array, Tensor, record
+
+# ---------------------------------------------------------------------------------------------- arithmetic
+
+
+def add(a: Any, b: Any) -> Tensor:
+    """y = a + b, with broadcasting.   dL/da = g,  dL/db = g."""
+    a, b = _operands("add", a, b)
+    return record("add", a.data + b.data, (a, b), (
+        lambda g, shape=a.shape: _broadcast_back(g, shape),
+        lambda g, shape=b.shape: _broadcast_back(g, shape),
+    ))  # fmt: skip
+
+
+def subtract(a: Any, b: Any) -> Tensor:
+    """y = a - b, with broadcasting.   dL/da = g,  dL/db = -g."""
+    a, b = _operands("subtract", a, b)
+    return record("subtract", a.data - b.data, (a, b), (
+        lambda g, shape=a.shape: _broadcast_back(g, shape),
+        lambda g, shape=b.shape: _broadcast_back(-g, shape),
+    ))  # fmt: skip
+
+
+def multiply(a: Any, b: Any) -> Tensor:
+    """y = a b, element by element, with broadcasting.   dL/da = g b,  dL/db = g a."""
+    a, b = _operands("multiply", a, b)
+    x, y = a.data, b.data
+    return record("multiply", x * y, (a, b), (
+        lambda g: _broadcast_back(g * y, x.shape),
+        lambda g: _broadcast_back(g * x, y.shape),
+    ))  # fmt: skip
+
+
+def divide(a: Any, b: Any) -> Tensor:
+    """y = a / b, element by element, with broadcasting.   dL/da = g / b,  dL/db = -g a / b^2."""
+    a, b = _operands("divide", a, b)
+    x, y = a.data, b.data
+    return record("divide", x / y, (a, b), (
+        lambda g: _broadcast_back(g / y, x.shape),
+        lambda g: _broadcast_back(-g * x / (y * y), y.shape),
+    ))  # fmt: skip
+
+
+def negative(a: Any) -> Tensor:
+    """y = -a.   dL/da = -g."""
+    (a,) = _operands("negative", a)
+    return record("negative", -a.data, (a,), (lambda g: -g,))
+
+
+def matmul(a: Any, b: Any) -> Tensor:
+    """y = a b, the matrix product over the last two axes, with broadcasting over those before.
+
+    y_ik = sum_j a_ij b_jk, so  dL/da_ij = sum_k g_ik b_jk, that is  dL/da = g b^T  and  dL/db = a^T g.
+    """
+    a, b = _operands("matmul", a, b)
+    x, y = a.data, b.data
+    if builtins.min(x.ndim, y.ndim) < 2 or x.shape[-1] != y.shape[-2]:
+        raise ValueError(f"matmul: needs (..., I, J) and (..., J, K), found shapes {x.shape} and {y.shape}")
+    return record("matmul", x @ y, (a, b), (
+        lambda g: _broadcast_back(g @ y.swapaxes(-1, -2), x.shape),
+        lambda g: _broadcast_back(x.swapaxes(-1, -2) @ g, y.shape),
+    ))  # fmt: skip
+
+
+def sum(a: Any, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
+    """y = sum of a over `axis` (all axes if None).   Every summand gets the whole gradient: dL/da = g, spread out."""
+    (a,) = _operands("sum", a)
+    shape, kept = a.shape, a.data.sum(axis=axis, keepdims=True).shape
+    output = np.asarray(a.data.sum(axis=axis, keepdims=keepdims))
+    return record("sum", output, (a,), (lambda g: np.broadcast_to(g.reshape(kept), shape),))
+
+
+def mean(a: Any, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
+    """y = mean of a over `axis` (all axes if None), the sum divided by the number of summands."""
+    total = sum(a, axis, keepdims)
+    count = _data(a).size // builtins.max(1, total.data.size)
+    return total * (1 / builtins.max(1, count))
+
+
+def reshape(a: Any, *shape: Any) -> Tensor:
+    """y = a in another shape, numbers in the same (C) order.   dL/da = g in the shape of a."""
+    (a,) = _operands("reshape", a)
+    old, new = a.shape, shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
+    return record("reshape", a.data.reshape(new), (a,), (lambda g: g.reshape(old),))
+
+
+# --------------------------------------------------------------------------------------------- convolutions
+
+
+def conv2d(x: Any, weight: Any, bias: Any = None, padding: int = 0) -> Tensor:
+    """Convolution with stride 1 (a correlation: the kernel is not flipped), zeros outside the image.
+
+    x (N, C, H, W), weight (O, C, kh, kw), bias (O,) or None -> (N, O, H + 2 padding - kh + 1, W + 2 padding - kw + 1)
+
+        y[n,o,h,w] = bias[o] + sum_{c,i,j}  x[n, c, h+i-padding, w+j-padding]  weight[o,c,i,j]
+
+    x[n,c,a,b] is read by y[n, o, a-i+padding, b-j+padding] through weight[o,c,i,j], hence
+
+        dL/dx[n,c,a,b]      = sum_{o,i,j}  g[n, o, a-i+padding, b-j+padding]  weight[o,c,i,j]
+        dL/dweight[o,c,i,j] = sum_{n,h,w}  g[n,o,h,w]  x[n, c, h+i-padding, w+j-padding]
+        dL/dbias[o]         = sum_{n,h,w}  g[n,o,h,w]
+
+    The first is again a correlation, of g with the kernel turned by 180 degrees.
+    """
+    x, weight, bias = _operands("conv2d", x, weight, bias)
+    image, w = x.data, weight.data
+    y = kernels.conv2d.forward(image, w, _data(bias), padding)
+    return record("conv2d", y, *_with_bias(bias, (x, weight), (
+        lambda g, size=image.shape[2:]: kernels.conv2d.backward_input(g, w, padding, size),
+        lambda g, kernel_size=w.shape[2:]: kernels.conv2d.backward_weight(g, image, padding, kernel_size),
+    )))  # fmt: skip
+
+
+def conv_transpose2d(x: Any, weight: Any, bias: Any = None, stride: int = 2) -> Tensor:
+    """Transposed convolution ("up-convolution") whose kernel size is its stride s: pixels become s x s patches.
+
+    x (N, C, H, W), weight (C, O, s, s), bias (O,) or None -> (N, O, s H, s W)
+
+        y[n, o, s h + i, s w + j] = bias[o] + sum_c  x[n,c,h,w]  weight[c,o,i,j]
+
+        dL/dx[n,c,h,w]      = sum_{o,i,j}  g[n, o, s h + i, s w + j]  weight[c,o,i,j]
+        dL/dweight[c,o,i,j] = sum_{n,h,w}  g[n, o, s h + i, s w + j]  x[n,c,h,w]
+        dL/dbias[o]         = sum_{n,h,w}  g[n,o,h,w]
+    """
+    x, weight, bias = _operands("conv_transpose2d", x, weight, bias)
+    image, w = x.data, weight.data
+    if w.shape[2:] != (stride, stride):
+        raise ValueError(f"conv_transpose2d: kernel size {w.shape[2:]} must equal the stride {stride} in both directions")
+    y = kernels.conv_transpose2d.forward(image, w, _data(bias))
+    return record("conv_transpose2d", y, *_with_bias(bias, (x, weight), (
+        lambda g: kernels.conv_transpose2d.backward_input(g, w),
+        lambda g: kernels.conv_transpose2d.backward_weight(g, image, stride),
+    )))  # fmt: skip
+
+
+def _with_bias(bias: Tensor | None, inputs: tuple, vjps: tuple) -> tuple[tuple, tuple]:
+    """Inputs and VJPs with those of a per-channel bias added, if there is one."""
+    if bias is None:
+        return inputs, vjps
+    return (*inputs, bias), (*vjps, kernels.channel_sums)
+
+
+# ------------------------------------------------------------------------------- what stands between them
+
+
+def relu(x: Any) -> Tensor:
+    """y = max(x, 0), NaN stays NaN.   dL/dx = g where y > 0, else 0 (also at x = 0)."""
+    (x,) = _operands("relu", x)
+    y = kernels.relu.forward(x.data)
+    return record("relu", y, (x,), (lambda g: kernels.relu.backward(g, y),))
+
+
+def max_pool2d(x: Any, kernel_size: int = 2) -> Tensor:
+    """y[n,c,h,w] = the largest x[n, c, k h + i, k w + j], i, j < k = kernel_size; odd sides are floored.
+
+    Of equal values the first counts, and NaN wins over every number.  Moving only the largest value moves y:
+    dL/dx is g at that place and 0 elsewhere.
+    """
+    (x,) = _operands("max_pool2d", x)
+    y, places = kernels.max_pool2d.forward(x.data, kernel_size)
+    size = x.shape[2:]
+    return record("max_pool2d", y, (x,), (lambda g: kernels.max_pool2d.backward(g, places, kernel_size, size),))
+
+
+def dropout(x: Any, p: float, rng: np.random.Generator) -> Tensor:
+    """y = x m / (1 - p), m being 0 with probability p, else 1 (inverted dropout: the mean stays).
+
+    rng: a numpy random Generator.   dL/dx = g m / (1 - p).   ValueError for p outside [0, 1).
+    """
+    if not 0 <= p < 1:
+        raise ValueError(f"dropout: p must be at least 0 and below 1, found {p}")
+    (x,) = _operands("dropout", x)
+    if p == 0:
+        return x
+    keep = rng.random(x.shape, dtype=np.float32) >= p
+    scale = x.data.dtype.type(1 / (1 - p))
+    return record("dropout", x.data * keep * scale, (x,), (lambda g: g * keep * scale,))
+
+
+def batch_norm(
+    x: Any,
+    weight: Any,
+    bias: Any,
+    running_mean: Array,
+    running_var: Array,
+    training: bool,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Batch normalisation over N, H, W of each channel (Ioffe and Szegedy, 2015); m = N H W values each.
+
+        xhat = (x - mu) r,   r = 1 / sqrt(var + eps),   y = weight xhat + bias
+
+    In training mu and var are the batch's mean and biased variance, and the running estimates (C,) are moved
+    towards it in place by `momentum` (the unbiased variance); otherwise they are the running estimates.
+
+        dL/dbias = sum g,   dL/dweight = sum g xhat                      (sums over N, H, W)
+
+    In evaluation  dL/dx = weight r g.  In training mu and r depend on x as well:  dmu/dx_i = 1/m  and
+    dr/dx_i = -r^2 xhat_i / m,  so that  dxhat_k/dx_i = r ([i = k] - 1/m - xhat_k xhat_i / m)  and
+
+        dL/dx = weight r (g - mean(g) - xhat mean(g xhat))
+
+    ValueError where training would normalise a single value a channel.
+    """
+    x, weight, bias = _operands("batch_norm", x, weight, bias)
+    image, w = x.data, weight.data
+    if image.ndim != 4 or not image.shape[1:2] == w.shape == bias.shape == running_mean.shape == running_var.shape:
+        raise ValueError(f"batch_norm: x {image.shape} needs weight, bias and estimates of shape {image.shape[1:2]}, "
+                         f"found {w.shape}, {bias.shape}, {running_mean.shape}, {running_var.shape}")  # fmt: skip
+    m = image.size // builtins.max(1, image.shape[1])
+    if training:
+        if m < 2:
+            raise ValueError(f"batch_norm: expected more than 1 value per channel when training, found shape {image.shape}")
+        mu, var = kernels.batch_norm.statistics(image)
+        running_mean += momentum * (mu - running_mean)
+        running_var += momentum * (var * (m / (m - 1)) - running_var)
+    else:
+        mu, var = running_mean.copy(), running_var
+    r = (1 / np.sqrt(var + eps)).astype(image.dtype)
+    y = kernels.batch_norm.normalize(image, mu, r, w, bias.data)
+    sums = _once(lambda g: kernels.batch_norm.backward_parameters(g, image, mu, r))  # sum g xhat, sum g
+
+    def backward_input(g):
+        with_xhat, plain = sums(g) if training else (np.zeros_like(mu), np.zeros_like(mu))
+        return kernels.batch_norm.backward_input(g, image, mu, r, w, plain / m, with_xhat / m)
+
+    return record("batch_norm", y, (x, weight, bias), (backward_input, lambda g: sums(g)[0], lambda g: sums(g)[1]))
+
+
+def concat(tensors: list) -> Tensor:
+    """Join along the channels.   Each input gets its own channels of g."""
+    inputs = _operands("concat", *tensors)
+    sizes = {(t.shape[0], *t.shape[2:]) for t in inputs}
+    if len(sizes) > 1 or any(t.data.ndim != 4 for t in inputs):
+        raise ValueError(f"concat: all but the channels must agree, found shapes {[t.shape for t in inputs]}")
+    ends = [0]
+    for t in inputs:
+        ends.append(ends[-1] + t.shape[1])
+    n, _, h, w = inputs[0].shape
+    y = kernels.empty((n, ends[-1], h, w), inputs[0].dtype)
+    for t, first, last in zip(inputs, ends, ends[1:], strict=False):
+        y[:, first:last] = t.data
+    vjps = [lambda g, first=f, last=e: g[:, first:last] for f, e in zip(ends, ends[1:], strict=False)]
+    return record("concat", y, inputs, vjps)
+
+
+def center_crop(x: Any, size: tuple[int, int]) -> Tensor:
+    """The middle `size` = (h, w) of the picture; an odd margin leaves the extra pixel at the right and the bottom.
+
+    dL/dx = g in the middle, 0 around it.
+    """
+    (x,) = _operands("center_crop", x)
+    (h, w), shape = size, x.shape
+    if x.data.ndim != 4 or not (0 < h <= shape[2] and 0 < w <= shape[3]):
+        raise ValueError(f"center_crop: cannot cut {h} x {w} px out of shape {shape}")
+    top, left = (shape[2] - h) // 2, (shape[3] - w) // 2
+    margin = (top, shape[2] - h - top, left, shape[3] - w - left)
+    return record("center_crop", x.data[:, :, top : top + h, left : left + w], (x,), (lambda g: kernels.surround(g, margin),))
+
+
+def resize(x: Any, size: tuple[int, int]) -> Tensor:
+    """Bilinear interpolation to `size` = (h, w), half-pixel centres (PyTorch's align_corners=False).
+
+    Linear in x: y = A x, with the matrix A of interpolation weights, so dL/dx = A^T g.
+    """
+    (x,) = _operands("resize", x)
+    old = x.shape[2:]
+    y = kernels.resize.forward(x.data, tuple(size))
+    return record("resize", y, (x,), (lambda g: kernels.resize.adjoint(g, old),))
+
+
+# --------------------------------------------------------------------------------------- outputs and losses
+
+
+def softmax(x: Any) -> Tensor:
+    """p_k = exp(x_k) / sum_j exp(x_j) over the channels.
+
+    dp_j/dx_k = p_j ([j = k] - p_k), hence  dL/dx_k = p_k (g_k - sum_j g_j p_j).
+    """
+    (x,) = _operands("softmax", x)
+    exponentials = np.exp(x.data - x.data.max(axis=1, keepdims=True))
+    p = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return record("softmax", p, (x,), (lambda g: p * (g - (g * p).sum(axis=1, keepdims=True)),))
+
+
+def sigmoid(x: Any) -> Tensor:
+    """s = 1 / (1 + exp(-x)), computed so that no exponential overflows.   dL/dx = g s (1 - s)."""
+    (x,) = _operands("sigmoid", x)
+    s = _sigmoid(x.data)
+    return record("sigmoid", s, (x,), (lambda g: g * s * (1 - s),))
+
+
+def cross_entropy(
+    logits: Any,
+    target: Any,
+    weight: Any = None,
+    class_weight: Any = None,
+    ignore_index: int | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Pixel-wise softmax and cross entropy, weighted: the energy of the U-Net paper.
+
+    logits (N, K, H, W); target (N, H, W) integers y; weight (N, H, W) per pixel, w; class_weight (K,), c.
+
+        l = log sum_k exp(z_k) - z_y        "none":  w c[y] l  of each pixel (N, H, W)
+        "sum":  sum w c[y] l                "mean":  sum w c[y] l  /  sum c[y]
+
+    over the pixels whose target is not `ignore_index`; the others have loss and gradient 0.  With w = 1 the mean is
+    PyTorch's; w never enters the divisor.  Without any counted pixel it is 0.   Since dl/dz_k = softmax(z)_k - [k = y],
+
+        dL/dz_k = (gradient of the pixel's l) (softmax(z)_k - [k = y]).
+
+    ValueError for a target outside 0 ... K-1, a shape that does not fit or another reduction.
+    """
+    (logits,) = _operands("cross_entropy", logits)
+    z, target = logits.data, np.asarray(_data(target))
+    classes = _counted_classes(z, target, ignore_index)
+    c = np.ones(z.shape[1], z.dtype) if class_weight is None else _like(class_weight, z.shape[1:2], z, "class_weight")
+    factor = np.where(classes >= 0, c[classes], 0).astype(z.dtype)
+    divisor = {"mean": factor.sum(), "sum": 1, "none": 1}.get(reduction)
+    if divisor is None:
+        raise ValueError(f"cross_entropy: reduction must be 'mean', 'sum' or 'none', found {reduction!r}")
+    if weight is not None:
+        factor = factor * _like(weight, target.shape, z, "weight")
+    factor = factor / divisor if divisor > 0 else np.zeros_like(factor)
+    losses = kernels.cross_entropy.forward(z, classes)
+    # Not counted pixels are left out rather than multiplied by zero: their weight may be infinite or NaN.
+    losses = np.where(classes >= 0, factor * losses, 0).astype(z.dtype)
+    output = losses if reduction == "none" else np.asarray(losses.sum())
+
+    def backward(g):
+        return kernels.cross_entropy.backward(np.broadcast_to(g, factor.shape) * factor, z, classes)
+
+    return record("cross_entropy", output, (logits,), (backward,))
+
+
+def _counted_classes(z: Array, target: Array, ignore_index: int | None) -> Array:
+    """Targets as int64, -1 where not counted; ValueError where they are no classes of the logits z."""
+    if z.ndim != 4 or target.shape != (z.shape[0], *z.shape[2:]):
+        raise ValueError(f"cross_entropy: logits (N, K, H, W) of shape {z.shape} need a target of shape "
+                         f"{(z.shape[0], *z.shape[2:])}, found {target.shape}")  # fmt: skip
+    if target.dtype.kind not in "iub":
+        raise ValueError(f"cross_entropy: target must hold integers, found {target.dtype}")
+    classes = target.astype(np.int64)
+    ignored = np.zeros(target.shape, bool) if ignore_index is None else classes == ignore_index
+    wrong = ((classes < 0) | (classes >= z.shape[1])) & ~ignored
+    if wrong.any():
+        raise ValueError(f"cross_entropy: target must lie in 0 ... {z.shape[1] - 1}"
+                         f"{'' if ignore_index is None else f' or be {ignore_index}'}, found {classes[wrong][0]}")  # fmt: skip
+    classes[ignored] = -1
+    return classes
+
+
+def binary_cross_entropy_with_logits(logits: Any, target: Any, weight: Any = None) -> Tensor:
+    """Sigmoid and binary cross entropy; mean over all pixels.   logits x, target t in [0, 1], weight w: (N, 1, H, W).
+
+        l = -t log s(x) - (1 - t) log(1 - s(x)) = max(x, 0) - x t + log(1 + exp(-|x|))        L = mean(w l)
+
+    The right-hand form overflows for no finite x.   dl/dx = s(x) - t.
+    """
+    (logits,) = _operands("binary_cross_entropy_with_logits", logits)
+    x = logits.data
+    t = _like(target, x.shape, x, "target")
+    factor = np.full(x.shape, 1 / x.size, x.dtype)
+    if weight is not None:
+        factor *= _like(weight, x.shape, x, "weight")
+    losses = np.maximum(x, 0) - x * t + np.log1p(np.exp(-np.abs(x)))
+    output = np.asarray((factor * losses).sum())
+    return record("bce_with_logits", output, (logits,), (lambda g: g * factor * (_sigmoid(x) - t),))
+
+
+def dice_loss(logits: Any, target: Any) -> Tensor:
+    """Soft Dice loss, 1 - mean over classes of  (2 sum p t + 1) / (sum p + sum t + 1);  sums over N, H, W.
+
+    K > 1 logits: p = softmax, target (N, H, W) integers, t its one-hot coding; one logit: p = sigmoid, target
+    (N, 1, H, W) in [0, 1].  The 1 keeps a class that is absent from being 0 / 0 (Milletari et al., 2016, has squares
+    in the divisor; this is the plain form).  Made of the operations above, so no derivation of its own is needed.
+    """
+    (logits,) = _operands("dice_loss", logits)
+    shape = logits.shape
+    if shape[1] == 1:
+        p, t = sigmoid(logits), _like(target, shape, logits.data, "target")
+    else:
+        classes = _counted_classes(logits.data, np.asarray(_data(target)), None)
+        p = softmax(logits)
+        t = (np.arange(shape[1])[:, None, None] == classes[:, None]).astype(logits.dtype)
+    overlap = sum(p * t, axis=(0, 2, 3))
+    size = sum(p, axis=(0, 2, 3)) + t.sum(axis=(0, 2, 3))
+    return 1 - mean((2 * overlap + 1) / (size + 1))
+
+
+# ------------------------------------------------------------------------------------------------- helpers
+
+
+def _data(x: Any) -> Any:
+    """The array of a Tensor; anything else as it is."""
+    return x.data if isinstance(x, Tensor) else x
+
+
+def _operands(name: str, *values: Any) -> tuple:
+    """Inputs as Tensors of one floating dtype; Python numbers take the dtype of the others, None stays None.
+
+    TypeError where dtypes differ or are not floating, ValueError (from NumPy) later where shapes do not broadcast.
+    """
+    numbers = [isinstance(v, (int, float)) and not isinstance(v, bool) for v in values]
+    tensors = [
+        v if v is None or number or isinstance(v, Tensor) else Tensor(v) for v, number in zip(values, numbers, strict=True)
+    ]
+    dtypes = {t.dtype for t in tensors if isinstance(t, Tensor)}
+    if len(dtypes) > 1 or any(d.kind != "f" for d in dtypes):
+        found = ", ".join(str(t.dtype) for t in tensors if isinstance(t, Tensor))
+        raise TypeError(f"{name}: all inputs must have one floating dtype, found {found}")
+    dtype = dtypes.pop() if dtypes else np.float32
+    return tuple(
+        Tensor(np.asarray(v, dtype)) if number else v for v, number in zip(tensors, numbers, strict=True)
+    )
+
+
+def _like(value: Any, shape: tuple, x: Array, name: str) -> Array:
+    """`value` as an array of x's dtype, which must have this shape."""
+    array = np.asarray(_data(value))
+    if array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, found {array.shape}")
+    return array.astype(x.dtype)
+
+
+def _broadcast_back(g: Array, shape: tuple) -> Array:
+    """Undo broadcasting: an input that was repeated along an axis gets the sum of the gradients of its copies."""
+    g = g.sum(axis=tuple(range(g.ndim - len(shape))))
+    repeated = tuple(axis for axis, n in enumerate(shape) if n == 1 and g.shape[axis] != 1)
+    return g.sum(axis=repeated, keepdims=True) if repeated else g
+
+
+def _once(function):
+    """`function` of one gradient, computed once although several VJPs ask for it."""
+    known = []
+
+    def call(g):
+        if not known:
+            known.append(function(g))
+        return known[0]
+
+    return call
+
+
+def _sigmoid(x: Array) -> Array:
+    small = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1, small) / (1 + small)

@@ -1,0 +1,194 @@
+"""Modules: objects that own parameters and apply the operations of functional.py.
+
+A module finds its parameters, buffers and sub-modules among its attributes, in the order they were assigned; the
+dotted names in `state_dict` are the names of these attributes, as in PyTorch.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from . import functional as F
+from .autograd import Array, Tensor
+
+
+class Module:
+    """Base class: named parameters and buffers, training mode, state_dict."""
+
+    training = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise TypeError(f"{type(self).__name__} is a container; it has no forward computation of its own")
+
+    def __call__(self, x: Any) -> Tensor:
+        return self.forward(x if isinstance(x, Tensor) else Tensor(x))
+
+    def modules(self) -> Iterator["Module"]:
+        """This module and all below it."""
+        yield self
+        for value in vars(self).values():
+            if isinstance(value, Module):
+                yield from value.modules()
+
+    def named_arrays(self, prefix: str = "") -> Iterator[tuple[str, "Tensor | np.ndarray"]]:
+        """(name, Tensor) of every parameter and (name, array) of every buffer."""
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                yield from value.named_arrays(f"{prefix}{name}.")
+            elif isinstance(value, (Tensor, np.ndarray)):
+                yield prefix + name, value
+
+    def named_parameters(self) -> list[tuple[str, Tensor]]:
+        """(name, Tensor) of every parameter, without buffers."""
+        return [(name, value) for name, value in self.named_arrays() if isinstance(value, Tensor)]
+
+    def parameters(self) -> list[Tensor]:
+        """The parameters' Tensors, in a fixed order."""
+        return [value for _, value in self.named_parameters()]
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    def train(self, mode: bool = True) -> "Module":
+        """Training mode: dropout drops, batch norm uses the batch's statistics and moves its estimates."""
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> "Module":
+        """Evaluation mode: no dropout, batch norm uses its running estimates."""
+        return self.train(False)
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """{name: array} of parameters and buffers; the arrays themselves, not copies."""
+        return {name: v.data if isinstance(v, Tensor) else v for name, v in self.named_arrays()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Copy arrays (or Tensors) into parameters and buffers.
+
+        If all floating arrays share one dtype the module takes it.  Raises one ValueError that lists every missing,
+        unexpected and mis-shaped entry, and every dtype that does not fit; the module is unchanged then.
+        """
+        given = {name: np.asarray(F._data(value)) for name, value in state.items()}
+        own = self.state_dict()
+        faults = [f"missing: {name}" for name in own if name not in given]
+        faults += [f"unexpected: {name}" for name in given if name not in own]
+        for name in own.keys() & given.keys():
+            faults += _misfit(name, own[name], given[name])
+        dtypes = {a.dtype for a in given.values() if a.dtype.kind == "f"}
+        if len(dtypes) > 1:
+            faults.append(f"floating arrays of several dtypes: {', '.join(sorted(map(str, dtypes)))}")
+        if faults:
+            raise ValueError("state_dict does not fit: " + "; ".join(sorted(faults)))
+        dtype = dtypes.pop() if dtypes else np.dtype(np.float32)
+        self._set_arrays({n: a.astype(dtype if own[n].dtype.kind == "f" else own[n].dtype) for n, a in given.items()})
+
+    def _set_arrays(self, arrays: dict[str, np.ndarray], prefix: str = "") -> None:
+        for name, value in list(vars(self).items()):
+            if isinstance(value, Module):
+                value._set_arrays(arrays, f"{prefix}{name}.")
+            elif isinstance(value, Tensor):
+                value.data, value.grad = arrays[prefix + name], None
+            elif isinstance(value, np.ndarray):
+                setattr(self, name, arrays[prefix + name])
+
+
+def _misfit(name: str, own: np.ndarray, given: np.ndarray) -> list[str]:
+    if own.shape != given.shape:
+        return [f"{name}: expected shape {own.shape}, found {given.shape}"]
+    if own.dtype.kind != given.dtype.kind:
+        return [f"{name}: expected {own.dtype}, found {given.dtype}"]
+    return []
+
+
+class Sequential(Module):
+    """Modules one after the other; their names are their positions."""
+
+    def __init__(self, *modules: Module) -> None:
+        for position, module in enumerate(modules):
+            setattr(self, str(position), module)
+
+    def __iter__(self) -> Iterator[Module]:
+        return (value for value in vars(self).values() if isinstance(value, Module))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for module in self:
+            x = module(x)
+        return x
+
+
+class ModuleList(Sequential):
+    """Modules by position, without an order of computation."""
+
+    def __getitem__(self, position: int) -> Module:
+        return getattr(self, str(position))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return Module.forward(self, x)
+
+
+def normal(rng: np.random.Generator, shape: tuple[int, ...], incoming: int, dtype: Any) -> Tensor:
+    """A weight from N(0, sqrt(2 / n)), n = nodes that feed one output: keeps the variance through relu (He et al., 2015)."""
+    return Tensor((rng.standard_normal(shape) * np.sqrt(2 / incoming)).astype(dtype), requires_grad=True)
+
+
+class Conv2d(Module):
+    """`F.conv2d` with its weight (O, C, k, k) and bias (O,)."""
+
+    def __init__(self, in_channels, out_channels, kernel_size, padding=0, bias=True, *, rng, dtype=np.float32) -> None:
+        shape = (out_channels, in_channels, kernel_size, kernel_size)
+        self.weight = normal(rng, shape, in_channels * kernel_size**2, dtype)
+        self.bias = Tensor(np.zeros(out_channels, dtype), requires_grad=True) if bias else None
+        self.padding = padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight, self.bias, self.padding)
+
+
+class ConvTranspose2d(Module):
+    """`F.conv_transpose2d` with its weight (C, O, s, s) and bias (O,); every output has C incoming nodes."""
+
+    def __init__(self, in_channels, out_channels, stride, *, rng, dtype=np.float32) -> None:
+        self.weight = normal(rng, (in_channels, out_channels, stride, stride), in_channels, dtype)
+        self.bias = Tensor(np.zeros(out_channels, dtype), requires_grad=True)
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv_transpose2d(x, self.weight, self.bias, self.stride)
+
+
+class BatchNorm2d(Module):
+    """`F.batch_norm` with weight, bias and the running estimates of mean and variance."""
+
+    def __init__(self, channels: int, *, dtype: Any = np.float32) -> None:
+        self.weight = Tensor(np.ones(channels, dtype), requires_grad=True)
+        self.bias = Tensor(np.zeros(channels, dtype), requires_grad=True)
+        self.running_mean: Array = np.zeros(channels, dtype)
+        self.running_var: Array = np.ones(channels, dtype)
+        self.num_batches_tracked = np.zeros((), np.int64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.batch_norm(x, self.weight, self.bias, self.running_mean, self.running_var, self.training)
+        if self.training:
+            self.num_batches_tracked += 1
+        return y
+
+
+class ReLU(Module):
+    """`F.relu`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x)
+
+
+class Dropout(Module):
+    """`F.dropout` in training, nothing in evaluation; `rng` is shared by the whole network."""
+
+    def __init__(self, p: float, *, rng: np.random.Generator) -> None:
+        self.p, self.rng = p, rng
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.p, self.rng) if self.training else x

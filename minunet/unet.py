@@ -1,0 +1,192 @@
+"""The U-Net: one loop down, one loop up.
+
+Two networks, one class.  The paper's (Ronneberger, Fischer and Brox, 2015): convolutions without padding, so that the
+picture shrinks and the skips are cropped.  The common later form: padding "same" and batch norm, output as large as
+the input.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import functional as F
+from .autograd import Tensor
+from .nn import BatchNorm2d, Conv2d, ConvTranspose2d, Dropout, Module, ModuleList, ReLU, Sequential
+
+if TYPE_CHECKING:
+    from .data import Coding, Preprocessing
+
+
+class DoubleConv(Module):
+    """Two 3 x 3 convolutions, each followed by batch norm (if any) and relu; at the end dropout (if any)."""
+
+    def __init__(self, in_channels, out_channels, padding, norm, dropout, rng, dtype) -> None:
+        layers: list[Module] = []
+        for channels in (in_channels, out_channels):
+            layers.append(Conv2d(channels, out_channels, 3, padding, bias=norm is None, rng=rng, dtype=dtype))
+            if norm == "batch":
+                layers.append(BatchNorm2d(out_channels, dtype=dtype))
+            layers.append(ReLU())
+        if dropout:
+            layers.append(Dropout(dropout, rng=rng))
+        self.conv = Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+class UNet(Module):
+    """A U-Net with `len(features)` levels above the bottleneck.
+
+    in_channels, out_channels: of the image and of the logits.
+    features: channels of each level from the top; the bottleneck has twice the last.
+    padding: "valid" (each double convolution takes 4 px off a side, skips are cropped at the centre) or "same"
+        (zero padding, any size from 2^levels px up; where halving dropped a row, the up path is resized to the skip).
+    norm: None, or "batch" for batch norm after every 3 x 3 convolution, which then has no bias.
+    dropout: probability of dropping after the deepest level and after the bottleneck, in training only.
+    seed: of the weights N(0, sqrt(2 / incoming nodes)), biases 0, and of dropout.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        out_channels: int = 2,
+        features: Sequence[int] = (64, 128, 256, 512),
+        padding: str = "valid",
+        norm: str | None = None,
+        dropout: float = 0.0,
+        dtype: Any = np.float32,
+        seed: int = 0,
+    ) -> None:
+        features = [_positive("features", f) for f in features]
+        _positive("in_channels", in_channels), _positive("out_channels", out_channels)
+        if not features:
+            raise ValueError("features must name at least one level")
+        if padding not in ("valid", "same"):
+            raise ValueError(f"padding must be 'valid' or 'same', found {padding!r}")
+        if norm not in (None, "batch"):
+            raise ValueError(f"norm must be None or 'batch', found {norm!r}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be at least 0 and below 1, found {dropout}")
+        if np.dtype(dtype) not in (np.float32, np.float64):
+            raise ValueError(f"dtype must be float32 or float64, found {np.dtype(dtype)}")
+        self.in_channels, self.out_channels, self.features = in_channels, out_channels, tuple(features)
+        self.padding, self.norm, self.dropout = padding, norm, dropout
+        self.preprocessing: Preprocessing | None = None
+        self.coding: Coding | None = None
+
+        rng = np.random.default_rng(seed)
+        common = {"padding": int(padding == "same"), "norm": norm, "rng": rng, "dtype": dtype}
+        downs, ups = [], []
+        channels = in_channels
+        for f in features:
+            downs.append(DoubleConv(channels, f, dropout=dropout * (len(downs) == len(features) - 1), **common))
+            channels = f
+        self.downs = ModuleList(*downs)
+        self.bottleneck = DoubleConv(channels, 2 * channels, dropout=dropout, **common)
+        channels *= 2
+        for f in reversed(features):
+            ups += [ConvTranspose2d(channels, f, 2, rng=rng, dtype=dtype), DoubleConv(2 * f, f, dropout=0, **common)]
+            channels = f
+        self.ups = ModuleList(*ups)
+        self.final_conv = Conv2d(channels, out_channels, 1, rng=rng, dtype=dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (N, in_channels, H, W) -> logits (N, out_channels, H', W'); ValueError for a size that does not fit."""
+        x = self._checked(x)
+        skips = []
+        for down in self.downs:
+            x = down(x)
+            skips.append(x)
+            x = F.max_pool2d(x, 2)
+        x = self.bottleneck(x)
+        for level in range(self.levels):
+            skip = skips.pop()
+            x = self.ups[2 * level](x)
+            if self.padding == "valid":
+                skip = F.center_crop(skip, x.shape[2:])
+            elif x.shape[2:] != skip.shape[2:]:
+                x = F.resize(x, skip.shape[2:])
+            x = self.ups[2 * level + 1](F.concat([skip, x]))
+        return self.final_conv(x)
+
+    def __call__(self, x: Any) -> Tensor:
+        """Logits of x (N, C, H, W); an array is taken in the model's dtype, a Tensor must have it."""
+        return self.forward(x if isinstance(x, Tensor) else Tensor(np.asarray(x, self.dtype)))
+
+    def _checked(self, x: Tensor) -> Tensor:
+        if x.data.ndim != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(f"the model takes images (N, {self.in_channels}, H, W), found shape {x.shape}")
+        if x.dtype != self.dtype:
+            raise TypeError(f"the model computes in {self.dtype}, found a Tensor of {x.dtype}")
+        self.output_size(x.shape[2:])
+        return x
+
+    def output_size(self, size: Sequence[int]) -> tuple[int, int]:
+        """Height and width of the logits for an image of `size` = (h, w) px.
+
+        padding "same": the size itself, from 2^levels px a side up.  padding "valid": side - 12 * 2^levels + 8, for
+        sides that are -4 modulo 2^levels.  ValueError for any other size; it names the nearest legal ones.
+        """
+        step = 2**self.levels
+        h, w = (int(side) for side in size)
+        if self.padding == "same":
+            if min(h, w) < step:
+                raise ValueError(f"an image of {h} x {w} px is too small: {self.levels} levels need at least {step} px a side")
+            return h, w
+        for side in (h, w):
+            nearest = legal_sides(side, self.levels)
+            if side not in nearest:
+                raise ValueError(
+                    f"an image of {h} x {w} px does not fit a valid-padded network of {self.levels} levels: "
+                    f"the legal sides nearest to {side} are {' and '.join(map(str, nearest))}"
+                )
+        return h - 12 * step + 8, w - 12 * step + 8
+
+    @property
+    def levels(self) -> int:
+        """How often the picture is halved."""
+        return len(self.features)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """float32 or float64, that of the parameters."""
+        return self.final_conv.weight.dtype
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """The constructor's arguments, ready for JSON: UNet(**architecture) has the same layers."""
+        return {
+            "in_channels": self.in_channels,
+            "out_channels": self.out_channels,
+            "features": list(self.features),
+            "padding": self.padding,
+            "norm": self.norm,
+            "dropout": self.dropout,
+            "dtype": str(self.dtype),
+        }
+
+    def __repr__(self) -> str:
+        count = sum(p.data.size for p in self.parameters())
+        arguments = ", ".join(f"{k}={v!r}" for k, v in self.architecture.items())
+        return f"UNet({arguments})  # {count:,} parameters"
+
+
+def legal_sides(side: int, levels: int) -> list[int]:
+    """Legal input sides of a valid-padded network nearest to `side`: itself, or the next below (if any) and above.
+
+    They are -4 modulo 2^levels, and above 12 * 2^levels - 8, so that something is left of the output.
+    """
+    step = 2**levels
+    smallest = 12 * step - 4
+    below = (side + 4) // step * step - 4
+    if below < smallest:
+        return [smallest]
+    return [side] if below == side else [below, below + step]
+
+
+def _positive(name: str, value: Any) -> int:
+    if isinstance(value, bool) or int(value) != value or value < 1:
+        raise ValueError(f"{name} must be positive integers, found {value!r}")
+    return int(value)
