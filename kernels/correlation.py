@@ -45,25 +45,28 @@ def pack_weight(weight: np.ndarray, columns: int) -> np.ndarray:
 
 
 def correlate(x, weight, bias, pads, stride, y):
-    """x (N, H, W, C), weight (O, C, kh, kw), bias (O,) or None, pads (rows, columns) -> y (N, H', W', O), C-contiguous."""
+    """The first sum: x (N, H, W, C), weight (O, C, kh, kw), bias (O,) or None -> y (N, H', W', O).
+
+    pads: zeros above and to the left.  x and y are C-contiguous.
+    """
     o = weight.shape[0]
     tile = forward_tile(o, x.itemsize * 8)
     packed = pack_weight(weight, tile_columns(tile, x))
     starts = np.arange(len(packed), dtype=np.int64) * tile_columns(tile, x)
     bias = np.zeros(o, x.dtype) if bias is None else np.ascontiguousarray(bias)
-    n, height, width, _ = y.shape
+    height, width = y.shape[1:3]
     strides = (height * width * o, width * o, o)
     run_correlate(tile, x, packed, bias, o, starts, pads, stride, y.reshape(-1), strides, height, width)
 
 
 def scatter(x, weight, bias, y):
-    """x (N, H, W, C), weight (C, O, s, s), bias (O,) or None -> y (N, s H, s W, O): the adjoint of a stride-s correlation.
+    """The adjoint of the first sum: x (N, H, W, C), weight (C, O, s, s), bias (O,) or None -> y (N, s H, s W, O).
 
     Each of the s x s taps is a 1 x 1 correlation whose results land on every s-th pixel, so a tile's results
     start `starts[tile]` numbers further on.
     """
-    c, o, s, _ = weight.shape
-    n, height, width, _ = x.shape
+    o, s = weight.shape[1:3]
+    height, width = x.shape[1:3]
     tile = forward_tile(o, x.itemsize * 8)
     columns = tile_columns(tile, x)
     taps = [(i, j) for i in range(s) for j in range(s)]
@@ -83,8 +86,9 @@ def run_correlate(tile, x, packed, bias, outputs, starts, pads, stride, y, strid
     # Too few blocks to share out: give each block's output channels to several workers.
     groups = min(len(packed), max(1, -(-8 // blocks)))
     correlate_blocks(
-        tile, x, packed, bias, outputs, starts, pads, stride, y, strides, (height, width), (rows, columns), groups, max_threads()
-    )
+        tile, x, packed, bias, outputs, starts, pads, stride, y, strides, (height, width), (rows, columns), groups,
+        max_threads(),
+    )  # fmt: skip
 
 
 @parallel
@@ -95,9 +99,9 @@ def correlate_blocks(tile, x, packed, bias, outputs, starts, pads, stride, y, st
     down, across = -(-size[0] // rows), -(-size[1] // columns)
     chunk = min(c, CHUNK)
     group = -(-tiles // groups)
-    # A tile at a block's right edge reads past it; the slack keeps that inside the buffer.
+    # `columns` is a multiple of the tile's rows, so a tile that reaches past the block's edge stays in the buffer.
     patch_columns = (columns - 1) * stride + kw
-    patch = ((rows - 1) * stride + kh) * patch_columns * chunk + tile[0].ndim * stride * chunk
+    patch = ((rows - 1) * stride + kh) * patch_columns * chunk
     patches = np.zeros((workers, patch), x.dtype)
     sums = np.empty((workers, group * rows * columns * width), x.dtype)
     flat_weight = packed.reshape(-1)
@@ -140,7 +144,10 @@ def correlate_blocks(tile, x, packed, bias, outputs, starts, pads, stride, y, st
 
 @serial
 def pack_patch(image, top, left, c0, channels, rows, columns, patch):
-    """Copy rows x columns pixels of `image` (H, W, C) from (top, left) on, zeros outside, channels c0 ... c0 + channels."""
+    """Copy `channels` channels from c0 on of rows x columns pixels of `image` (H, W, C); zeros outside of it.
+
+    (top, left) is the first pixel, and may be negative.
+    """
     height, width, c = image.shape
     low, high = min(max(0, -left), columns), max(0, min(columns, width - left))
     high = max(high, low)
@@ -206,6 +213,7 @@ def weight_blocks(tile, width, x, g, pads, stride, kernel, block, shares, groups
     blocks = n * down * across
     chunk = min(c, 64)
     patch_columns = (columns - 1) * stride + kw
+    # The last tile of a row of channels reads past it; what it sums there is not used.
     patch = ((rows - 1) * stride + kh) * patch_columns * chunk + tile_rows
     patches = np.zeros((workers, patch), x.dtype)
     panels = np.empty((workers, group * rows * columns * width), x.dtype)

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from typing import ClassVar
 
 import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
@@ -77,7 +78,7 @@ def _folder() -> Path:
 
 
 class _CacheImpl(CompileResultCacheImpl):
-    _locator_classes = [_Locator]
+    _locator_classes: ClassVar = [_Locator]
 
 
 class _KernelCache(FunctionCache):
@@ -113,5 +114,5 @@ def parallel(function):
             numba.set_num_threads(min(threads.count(), max_threads()))
             return dispatcher(*arguments)
 
-    call.dispatcher = dispatcher
+    call.dispatcher = dispatcher  # type: ignore[attr-defined]  # tests count its compilations
     return call

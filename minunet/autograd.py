@@ -29,8 +29,8 @@ class Tensor:
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
         if isinstance(data, Tensor):
             data = data.data
-        is_array = hasattr(data, "dtype")
-        array = data if hasattr(data, "ndim") and is_array else np.asarray(data, None if is_array else np.float32)
+        array = data if hasattr(data, "ndim") else np.asarray(data, np.float32)
+        array = np.asarray(array) if isinstance(array, np.generic) else array  # NumPy's numbers become 0-d arrays
         if requires_grad and array.dtype.kind != "f":
             raise TypeError(f"only tensors of floating dtype can require gradients, found {array.dtype}")
         self.data: Array = array
@@ -78,20 +78,20 @@ class Tensor:
         walk(self.node or self, check(grad.data if isinstance(grad, Tensor) else grad, self, "backward"))
 
     # Operators: one line each, the mathematics is in functional.py.
-    def __add__(self, other): return F.add(self, other)  # fmt: skip  # noqa: E704
-    def __radd__(self, other): return F.add(other, self)  # fmt: skip  # noqa: E704
-    def __sub__(self, other): return F.subtract(self, other)  # fmt: skip  # noqa: E704
-    def __rsub__(self, other): return F.subtract(other, self)  # fmt: skip  # noqa: E704
-    def __mul__(self, other): return F.multiply(self, other)  # fmt: skip  # noqa: E704
-    def __rmul__(self, other): return F.multiply(other, self)  # fmt: skip  # noqa: E704
-    def __truediv__(self, other): return F.divide(self, other)  # fmt: skip  # noqa: E704
-    def __rtruediv__(self, other): return F.divide(other, self)  # fmt: skip  # noqa: E704
-    def __matmul__(self, other): return F.matmul(self, other)  # fmt: skip  # noqa: E704
-    def __rmatmul__(self, other): return F.matmul(other, self)  # fmt: skip  # noqa: E704
-    def __neg__(self): return F.negative(self)  # fmt: skip  # noqa: E704
-    def sum(self, axis=None, keepdims=False): return F.sum(self, axis, keepdims)  # fmt: skip  # noqa: E704
-    def mean(self, axis=None, keepdims=False): return F.mean(self, axis, keepdims)  # fmt: skip  # noqa: E704
-    def reshape(self, *shape): return F.reshape(self, *shape)  # fmt: skip  # noqa: E704
+    def __add__(self, other): return F.add(self, other)  # fmt: skip
+    def __radd__(self, other): return F.add(other, self)  # fmt: skip
+    def __sub__(self, other): return F.subtract(self, other)  # fmt: skip
+    def __rsub__(self, other): return F.subtract(other, self)  # fmt: skip
+    def __mul__(self, other): return F.multiply(self, other)  # fmt: skip
+    def __rmul__(self, other): return F.multiply(other, self)  # fmt: skip
+    def __truediv__(self, other): return F.divide(self, other)  # fmt: skip
+    def __rtruediv__(self, other): return F.divide(other, self)  # fmt: skip
+    def __matmul__(self, other): return F.matmul(self, other)  # fmt: skip
+    def __rmatmul__(self, other): return F.matmul(other, self)  # fmt: skip
+    def __neg__(self): return F.negative(self)  # fmt: skip
+    def sum(self, axis=None, keepdims=False): return F.sum(self, axis, keepdims)  # fmt: skip
+    def mean(self, axis=None, keepdims=False): return F.mean(self, axis, keepdims)  # fmt: skip
+    def reshape(self, *shape): return F.reshape(self, *shape)  # fmt: skip
 
 
 class Node:
@@ -133,12 +133,12 @@ def walk(root: "Node | Tensor", grad: Array) -> None:
     while order:
         node = order.pop()
         grad = grads.pop(id(node))
-        if isinstance(node, Tensor):  # a leaf: its own copy, since a gradient may be shared or a view
-            node.grad = grad.copy() if node.grad is None else node.grad + grad
+        keeper = node if isinstance(node, Tensor) else node.retain()
+        if keeper is not None:  # never in place: `grad` may be shared or a view, and the old sum in a user's hands
+            # [...] since NumPy adds two 0-d arrays to a plain number.
+            keeper.grad = (grad.copy() if keeper.grad is None else keeper.grad + grad)[...]
+        if keeper is node:
             continue
-        retained = node.retain()
-        if retained is not None:
-            retained.grad = grad.copy() if retained.grad is None else retained.grad + grad
         parents, vjps = node.parents, node.vjps
         node.parents, node.vjps = None, None
         for parent, vjp in zip(parents, vjps, strict=True):
@@ -159,7 +159,7 @@ def topological(root: "Node | Tensor") -> list:
             stack.append((node, True))
             if isinstance(node, Node):
                 if node.parents is None:
-                    raise RuntimeError(f"backward() went through {node.name} before: its graph is freed; run forward again")
+                    raise RuntimeError(f"backward() went through {node.name} before and freed it; run forward again")
                 stack.extend((parent, False) for parent in node.parents if id(parent) not in seen)
     return order
 

@@ -8,7 +8,11 @@ result.  `_data` unwraps a Tensor, `_broadcast_back` undoes broadcasting: both a
 Shapes are (N, C, H, W).  Inputs may be Tensors or arrays; all inputs of an operation must have one floating dtype.
 """
 
+from __future__ import annotations
+
 import builtins
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,18 +26,20 @@ from .autograd import Array, Tensor, record
 def add(a: Any, b: Any) -> Tensor:
     """y = a + b, with broadcasting.   dL/da = g,  dL/db = g."""
     a, b = _operands("add", a, b)
+    a_shape, b_shape = a.shape, b.shape
     return record("add", a.data + b.data, (a, b), (
-        lambda g, shape=a.shape: _broadcast_back(g, shape),
-        lambda g, shape=b.shape: _broadcast_back(g, shape),
+        lambda g: _broadcast_back(g, a_shape),
+        lambda g: _broadcast_back(g, b_shape),
     ))  # fmt: skip
 
 
 def subtract(a: Any, b: Any) -> Tensor:
     """y = a - b, with broadcasting.   dL/da = g,  dL/db = -g."""
     a, b = _operands("subtract", a, b)
+    a_shape, b_shape = a.shape, b.shape
     return record("subtract", a.data - b.data, (a, b), (
-        lambda g, shape=a.shape: _broadcast_back(g, shape),
-        lambda g, shape=b.shape: _broadcast_back(-g, shape),
+        lambda g: _broadcast_back(g, a_shape),
+        lambda g: _broadcast_back(-g, b_shape),
     ))  # fmt: skip
 
 
@@ -122,8 +128,8 @@ def conv2d(x: Any, weight: Any, bias: Any = None, padding: int = 0) -> Tensor:
     image, w = x.data, weight.data
     y = kernels.conv2d.forward(image, w, _data(bias), padding)
     return record("conv2d", y, *_with_bias(bias, (x, weight), (
-        lambda g, size=image.shape[2:]: kernels.conv2d.backward_input(g, w, padding, size),
-        lambda g, kernel_size=w.shape[2:]: kernels.conv2d.backward_weight(g, image, padding, kernel_size),
+        lambda g: kernels.conv2d.backward_input(g, w, padding, image.shape[2:]),
+        lambda g: kernels.conv2d.backward_weight(g, image, padding, w.shape[2:]),
     )))  # fmt: skip
 
 
@@ -141,7 +147,7 @@ def conv_transpose2d(x: Any, weight: Any, bias: Any = None, stride: int = 2) -> 
     x, weight, bias = _operands("conv_transpose2d", x, weight, bias)
     image, w = x.data, weight.data
     if w.shape[2:] != (stride, stride):
-        raise ValueError(f"conv_transpose2d: kernel size {w.shape[2:]} must equal the stride {stride} in both directions")
+        raise ValueError(f"conv_transpose2d: kernel size {w.shape[2:]} must equal the stride {stride}")
     y = kernels.conv_transpose2d.forward(image, w, _data(bias))
     return record("conv_transpose2d", y, *_with_bias(bias, (x, weight), (
         lambda g: kernels.conv_transpose2d.backward_input(g, w),
@@ -160,7 +166,7 @@ def _with_bias(bias: Tensor | None, inputs: tuple, vjps: tuple) -> tuple[tuple, 
 
 
 def relu(x: Any) -> Tensor:
-    """y = max(x, 0), NaN stays NaN.   dL/dx = g where y > 0, else 0 (also at x = 0)."""
+    """y = max(x, 0), NaN stays NaN.   dL/dx = g where y > 0, 0 where y = 0 (also at x = 0)."""
     (x,) = _operands("relu", x)
     y = kernels.relu.forward(x.data)
     return record("relu", y, (x,), (lambda g: kernels.relu.backward(g, y),))
@@ -227,7 +233,7 @@ def batch_norm(
     m = image.size // builtins.max(1, image.shape[1])
     if training:
         if m < 2:
-            raise ValueError(f"batch_norm: expected more than 1 value per channel when training, found shape {image.shape}")
+            raise ValueError(f"batch_norm: training needs more than 1 value per channel, found shape {image.shape}")
         mu, var = kernels.batch_norm.statistics(image)
         running_mean += momentum * (mu - running_mean)
         running_var += momentum * (var * (m / (m - 1)) - running_var)
@@ -248,20 +254,20 @@ def concat(tensors: list) -> Tensor:
     """Join along the channels.   Each input gets its own channels of g."""
     inputs = _operands("concat", *tensors)
     sizes = {(t.shape[0], *t.shape[2:]) for t in inputs}
-    if len(sizes) > 1 or any(t.data.ndim != 4 for t in inputs):
+    if len(sizes) != 1 or any(t.data.ndim != 4 for t in inputs):
         raise ValueError(f"concat: all but the channels must agree, found shapes {[t.shape for t in inputs]}")
     ends = [0]
     for t in inputs:
         ends.append(ends[-1] + t.shape[1])
     n, _, h, w = inputs[0].shape
     y = kernels.empty((n, ends[-1], h, w), inputs[0].dtype)
-    for t, first, last in zip(inputs, ends, ends[1:], strict=False):
+    for t, (first, last) in zip(inputs, pairwise(ends), strict=True):
         y[:, first:last] = t.data
-    vjps = [lambda g, first=f, last=e: g[:, first:last] for f, e in zip(ends, ends[1:], strict=False)]
+    vjps = [lambda g, first=f, last=e: g[:, first:last] for f, e in pairwise(ends)]
     return record("concat", y, inputs, vjps)
 
 
-def center_crop(x: Any, size: tuple[int, int]) -> Tensor:
+def center_crop(x: Any, size: Sequence[int]) -> Tensor:
     """The middle `size` = (h, w) of the picture; an odd margin leaves the extra pixel at the right and the bottom.
 
     dL/dx = g in the middle, 0 around it.
@@ -272,17 +278,19 @@ def center_crop(x: Any, size: tuple[int, int]) -> Tensor:
         raise ValueError(f"center_crop: cannot cut {h} x {w} px out of shape {shape}")
     top, left = (shape[2] - h) // 2, (shape[3] - w) // 2
     margin = (top, shape[2] - h - top, left, shape[3] - w - left)
-    return record("center_crop", x.data[:, :, top : top + h, left : left + w], (x,), (lambda g: kernels.surround(g, margin),))
+    middle = x.data[:, :, top : top + h, left : left + w]
+    return record("center_crop", middle, (x,), (lambda g: kernels.surround(g, margin),))
 
 
-def resize(x: Any, size: tuple[int, int]) -> Tensor:
+def resize(x: Any, size: Sequence[int]) -> Tensor:
     """Bilinear interpolation to `size` = (h, w), half-pixel centres (PyTorch's align_corners=False).
 
     Linear in x: y = A x, with the matrix A of interpolation weights, so dL/dx = A^T g.
     """
     (x,) = _operands("resize", x)
     old = x.shape[2:]
-    y = kernels.resize.forward(x.data, tuple(size))
+    h, w = size
+    y = kernels.resize.forward(x.data, (h, w))
     return record("resize", y, (x,), (lambda g: kernels.resize.adjoint(g, old),))
 
 
@@ -339,7 +347,7 @@ def cross_entropy(
         raise ValueError(f"cross_entropy: reduction must be 'mean', 'sum' or 'none', found {reduction!r}")
     if weight is not None:
         factor = factor * _like(weight, target.shape, z, "weight")
-    factor = factor / divisor if divisor > 0 else np.zeros_like(factor)
+    factor = factor / divisor if divisor != 0 else np.zeros_like(factor)
     losses = kernels.cross_entropy.forward(z, classes)
     # Not counted pixels are left out rather than multiplied by zero: their weight may be infinite or NaN.
     losses = np.where(classes >= 0, factor * losses, 0).astype(z.dtype)
@@ -362,8 +370,8 @@ def _counted_classes(z: Array, target: Array, ignore_index: int | None) -> Array
     ignored = np.zeros(target.shape, bool) if ignore_index is None else classes == ignore_index
     wrong = ((classes < 0) | (classes >= z.shape[1])) & ~ignored
     if wrong.any():
-        raise ValueError(f"cross_entropy: target must lie in 0 ... {z.shape[1] - 1}"
-                         f"{'' if ignore_index is None else f' or be {ignore_index}'}, found {classes[wrong][0]}")  # fmt: skip
+        other = "" if ignore_index is None else f" or be {ignore_index}"
+        raise ValueError(f"cross_entropy: target must lie in 0 ... {z.shape[1] - 1}{other}, found {classes[wrong][0]}")
     classes[ignored] = -1
     return classes
 
@@ -421,7 +429,8 @@ def _operands(name: str, *values: Any) -> tuple:
     """
     numbers = [isinstance(v, (int, float)) and not isinstance(v, bool) for v in values]
     tensors = [
-        v if v is None or number or isinstance(v, Tensor) else Tensor(v) for v, number in zip(values, numbers, strict=True)
+        v if v is None or number or isinstance(v, Tensor) else Tensor(v)
+        for v, number in zip(values, numbers, strict=True)
     ]
     dtypes = {t.dtype for t in tensors if isinstance(t, Tensor)}
     if len(dtypes) > 1 or any(d.kind != "f" for d in dtypes):
@@ -448,11 +457,11 @@ def _broadcast_back(g: Array, shape: tuple) -> Array:
     return g.sum(axis=repeated, keepdims=True) if repeated else g
 
 
-def _once(function):
+def _once(function: Callable[[Array], Any]) -> Callable[[Array], Any]:
     """`function` of one gradient, computed once although several VJPs ask for it."""
-    known = []
+    known: list[Any] = []
 
-    def call(g):
+    def call(g: Array) -> Any:
         if not known:
             known.append(function(g))
         return known[0]

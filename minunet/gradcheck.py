@@ -1,11 +1,15 @@
 """Analytic gradients held against numeric ones, in float64, along random directions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from . import functional as F
+from . import kernels
 from .autograd import Tensor, no_grad
+from .kernels import cases
 
 
 def gradcheck(
@@ -21,8 +25,8 @@ def gradcheck(
 
     A correct VJP gives  <grad, d> = (f(x + eps d) - f(x - eps d)) / (2 eps)  up to rounding and O(eps^2); two
     evaluations a direction instead of two an element.  The upstream gradient w is random, since with ones errors of
-    opposite sign cancel.  inputs: float64 arrays or Tensors are checked, everything else is passed through.  Kinks (relu
-    at 0, equal values in a pooling window) must not lie within eps of the inputs.
+    opposite sign cancel.  inputs: float64 arrays or Tensors are checked, everything else is passed through.  Kinks
+    (relu at 0, equal values in a pooling window) must not lie within eps of the inputs.
 
     Returns True; raises AssertionError with the numbers of every direction that disagrees, or is not finite.
     """
@@ -44,7 +48,8 @@ def gradcheck(
             d /= np.linalg.norm(d) or 1.0
             numeric = _slope(fn, values, k, d, upstream, eps)
             expected = float((analytic * d).sum())
-            if not abs(expected - numeric) <= atol + rtol * max(abs(numeric), float(np.linalg.norm(analytic))):
+            allowed = atol + rtol * max(abs(numeric), float(np.linalg.norm(analytic)))
+            if not abs(expected - numeric) <= allowed < np.inf:
                 faults.append(f"input {k}: analytic {expected:.12g}, numeric {numeric:.12g}")
     if faults:
         raise AssertionError("gradients differ: " + "; ".join(faults))
@@ -67,3 +72,106 @@ def _array(value: Any) -> Any:
 
 def _checked(value: Any) -> bool:
     return getattr(_array(value), "dtype", None) == np.float64
+
+
+# ------------------------------------------------------------------------------------- every operation
+
+INPUTS = 1  # seed of the inputs: not gradcheck's own, or the upstream gradient would equal the first input
+
+def check_all(pattern: str = "") -> Iterator[tuple[str, str | None]]:
+    """Run all `checks` whose name contains `pattern`; yields each name with None, or with what is wrong."""
+    for name, check in checks().items():
+        if pattern in name:
+            try:
+                check()
+            except AssertionError as error:
+                yield name, str(error)
+            else:
+                yield name, None
+
+
+def checks() -> dict[str, Callable[[], bool]]:
+    """Gradient checks by name: every variant of every kernel on its test cases, and the other operations.
+
+    Without Numba the variants that need it are left out.
+    """
+    found: dict[str, Callable[[], bool]] = {}
+    for case in cases.select("test", dtype="float64"):
+        for variant in cases.variants(case.kernel):
+            found[f"{case.name}-{variant.name}"] = partial(_check_kernel, case, variant.name)
+    for name, (fn, *shapes) in OPERATIONS.items():
+        found[name] = partial(_check_operation, fn, shapes)
+    return found
+
+
+def _check_kernel(case: cases.Case, variant: str) -> bool:
+    values = "distinct" if case.kernel in ("relu", "max_pool2d") else "floats"
+    calls = {call.function: call.inputs for call in cases.calls(case, values, seed=INPUTS)}
+    with kernels.use(**{case.kernel: variant}):
+        return all(gradcheck(fn, *inputs) for fn, *inputs in _WITH_KERNEL[case.kernel](case.sizes, calls))
+
+
+def _batch_norm(sizes, calls):
+    i = calls["normalize"]
+    for training in (True, False):
+        def fn(x, weight, bias, training=training):
+            mean, variance = i["mean"].copy(), i["inv_std"].copy()  # moved in place: each call gets its own
+            return F.batch_norm(x, weight, bias, mean, variance, training)
+        yield fn, i["x"], i["weight"], i["bias"]  # fmt: skip
+
+
+def _cross_entropy(sizes, calls):
+    logits, target = calls["forward"]["logits"], calls["forward"]["target"]
+    class_weight = np.arange(1.0, sizes["classes"] + 1)
+    for reduction in ("mean", "sum", "none"):
+        def fn(z, reduction=reduction):
+            weight = np.abs(calls["backward"]["grad"])
+            return F.cross_entropy(z, target, weight, class_weight, ignore_index=-1, reduction=reduction)
+        yield fn, logits  # fmt: skip
+
+
+# For each kernel: (sizes, inputs of each of its functions) -> operations with the inputs to check them at.
+_WITH_KERNEL: dict[str, Callable[[dict, dict], Any]] = {
+    "conv2d": lambda sizes, calls: [(F.conv2d, *calls["forward"].values())],
+    "conv_transpose2d": lambda sizes, calls: [
+        (partial(F.conv_transpose2d, stride=sizes["s"]), *calls["forward"].values())
+    ],
+    "max_pool2d": lambda sizes, calls: [(F.max_pool2d, *calls["forward"].values())],
+    "relu": lambda sizes, calls: [(F.relu, *calls["forward"].values())],
+    "resize": lambda sizes, calls: [
+        (partial(F.resize, size=(sizes["to_h"], sizes["to_w"])), *calls["forward"].values())
+    ],
+    "batch_norm": _batch_norm,
+    "cross_entropy": _cross_entropy,
+}
+
+_CLASSES = np.arange(2 * 5 * 7).reshape(2, 5, 7) % 3
+_SHARES = (np.arange(2 * 5 * 7).reshape(2, 1, 5, 7) % 4) / 3
+
+# Operations of NumPy alone: the function and the shapes of its inputs, drawn at random.
+OPERATIONS: dict[str, tuple] = {
+    "add": (F.add, (3, 5), (5,)),
+    "subtract": (F.subtract, (5,), (2, 3, 5)),
+    "multiply": (F.multiply, (3, 1), (1, 5)),
+    "divide": (lambda a, b: F.divide(a, F.add(F.multiply(b, b), 1)), (3, 5), (5,)),
+    "negative": (F.negative, (3, 5)),
+    "matmul": (F.matmul, (2, 3, 5), (5, 7)),
+    "sum": (lambda a: F.sum(a, axis=(0, 2), keepdims=True), (2, 3, 5)),
+    "mean": (lambda a: F.mean(a, axis=1), (2, 3, 5)),
+    "reshape": (lambda a: F.reshape(a, (5, 6)), (2, 3, 5)),
+    "dropout": (lambda a: F.dropout(a, 0.5, np.random.default_rng(0)), (2, 3, 5, 7)),
+    "concat": (lambda a, b: F.concat([a, b]), (2, 3, 5, 7), (2, 1, 5, 7)),
+    "center_crop": (lambda a: F.center_crop(a, (3, 4)), (2, 3, 5, 7)),
+    "softmax": (F.softmax, (2, 3, 5, 7)),
+    "sigmoid": (F.sigmoid, (2, 3, 5, 7)),
+    "binary_cross_entropy_with_logits": (
+        lambda z: F.binary_cross_entropy_with_logits(z, _SHARES, 1 + _SHARES), (2, 1, 5, 7)
+    ),
+    "dice_loss-softmax": (lambda z: F.dice_loss(z, _CLASSES), (2, 3, 5, 7)),
+    "dice_loss-sigmoid": (lambda z: F.dice_loss(z, _SHARES), (2, 1, 5, 7)),
+}  # fmt: skip
+
+
+def _check_operation(fn: Callable[..., Tensor], shapes: list[tuple[int, ...]]) -> bool:
+    rng = np.random.default_rng(INPUTS)
+    return gradcheck(fn, *(rng.standard_normal(shape) for shape in shapes))

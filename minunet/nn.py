@@ -4,6 +4,8 @@ A module finds its parameters, buffers and sub-modules among its attributes, in 
 dotted names in `state_dict` are the names of these attributes, as in PyTorch.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,14 +26,14 @@ class Module:
     def __call__(self, x: Any) -> Tensor:
         return self.forward(x if isinstance(x, Tensor) else Tensor(x))
 
-    def modules(self) -> Iterator["Module"]:
+    def modules(self) -> Iterator[Module]:
         """This module and all below it."""
         yield self
         for value in vars(self).values():
             if isinstance(value, Module):
                 yield from value.modules()
 
-    def named_arrays(self, prefix: str = "") -> Iterator[tuple[str, "Tensor | np.ndarray"]]:
+    def named_arrays(self, prefix: str = "") -> Iterator[tuple[str, Tensor | np.ndarray]]:
         """(name, Tensor) of every parameter and (name, array) of every buffer."""
         for name, value in vars(self).items():
             if isinstance(value, Module):
@@ -52,13 +54,13 @@ class Module:
         for parameter in self.parameters():
             parameter.grad = None
 
-    def train(self, mode: bool = True) -> "Module":
+    def train(self, mode: bool = True) -> Module:
         """Training mode: dropout drops, batch norm uses the batch's statistics and moves its estimates."""
         for module in self.modules():
             module.training = mode
         return self
 
-    def eval(self) -> "Module":
+    def eval(self) -> Module:
         """Evaluation mode: no dropout, batch norm uses its running estimates."""
         return self.train(False)
 
@@ -69,8 +71,9 @@ class Module:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Copy arrays (or Tensors) into parameters and buffers.
 
-        If all floating arrays share one dtype the module takes it.  Raises one ValueError that lists every missing,
-        unexpected and mis-shaped entry, and every dtype that does not fit; the module is unchanged then.
+        The module takes the dtype that all floating arrays share, float32 or float64.  Raises one ValueError that
+        lists every missing, unexpected and mis-shaped entry, and every dtype that does not fit; the module is
+        unchanged then.
         """
         given = {name: np.asarray(F._data(value)) for name, value in state.items()}
         own = self.state_dict()
@@ -78,9 +81,10 @@ class Module:
         faults += [f"unexpected: {name}" for name in given if name not in own]
         for name in own.keys() & given.keys():
             faults += _misfit(name, own[name], given[name])
-        dtypes = {a.dtype for a in given.values() if a.dtype.kind == "f"}
-        if len(dtypes) > 1:
-            faults.append(f"floating arrays of several dtypes: {', '.join(sorted(map(str, dtypes)))}")
+        dtypes = {a.dtype.newbyteorder("=") for a in given.values() if a.dtype.kind == "f"}
+        if len(dtypes) > 1 or not dtypes <= {np.dtype(np.float32), np.dtype(np.float64)}:
+            found = ", ".join(sorted(map(str, dtypes)))
+            faults.append(f"floating arrays must share one dtype, float32 or float64, found {found}")
         if faults:
             raise ValueError("state_dict does not fit: " + "; ".join(sorted(faults)))
         dtype = dtypes.pop() if dtypes else np.dtype(np.float32)
@@ -131,7 +135,7 @@ class ModuleList(Sequential):
 
 
 def normal(rng: np.random.Generator, shape: tuple[int, ...], incoming: int, dtype: Any) -> Tensor:
-    """A weight from N(0, sqrt(2 / n)), n = nodes that feed one output: keeps the variance through relu (He et al., 2015)."""
+    """A weight from N(0, sqrt(2 / n)), n = nodes that feed one output; relu keeps the variance so (He et al., 2015)."""
     return Tensor((rng.standard_normal(shape) * np.sqrt(2 / incoming)).astype(dtype), requires_grad=True)
 
 

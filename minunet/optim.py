@@ -50,13 +50,14 @@ class SGD:
         for k, parameter in enumerate(self.parameters):
             if parameter.grad is None:
                 continue
-            if self.velocities[k] is None:
-                self.velocities[k] = np.zeros(parameter.data.size, parameter.dtype)
-            self._update(parameter, self.velocities[k])
+            velocity = self.velocities[k]
+            if velocity is None:
+                velocity = self.velocities[k] = np.zeros(parameter.data.size, parameter.dtype)
+            self._update(parameter, parameter.grad, velocity)
 
-    def _update(self, parameter: Tensor, velocity: np.ndarray) -> None:
+    def _update(self, parameter: Tensor, gradient: np.ndarray, velocity: np.ndarray) -> None:
         data = np.ascontiguousarray(parameter.data)
-        p, gradient = data.reshape(-1), parameter.grad.reshape(-1)
+        p, gradient = data.reshape(-1), gradient.reshape(-1)
         for start in range(0, p.size, STRETCH):
             part = slice(start, start + STRETCH)
             g, v = gradient[part], velocity[part]
@@ -70,12 +71,13 @@ class SGD:
 
 
 def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
-    """Scale all gradients, in place, so that their common Euclidean norm is at most `max_norm`; returns the norm before.
+    """Scale all gradients, in place, so that their common Euclidean norm is at most `max_norm`.
 
-    A norm that is not finite leaves the gradients alone: the caller sees it in the result.
+    Returns the norm before.  A norm that is not finite leaves the gradients alone: the caller sees it in the result.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = math.sqrt(sum(float(np.vdot(g, g).real) for g in gradients))
+    # In float64, and not by BLAS, whose sums have other bits with other numbers of threads.
+    norm = math.sqrt(sum(float(np.square(g, dtype=np.float64).sum()) for g in gradients))
     if max_norm < norm < math.inf:
         for g in gradients:
             g *= max_norm / norm
@@ -88,7 +90,7 @@ def warm_up(step: int, warmup: int) -> float:
 
 
 def cosine(step: int, total: int, base_lr: float, warmup: int = 0) -> float:
-    """Learning rate of `step` (from 0): warm-up, then half a cosine from base_lr down to 0 at `total` (Loshchilov, 2017)."""
+    """Learning rate of `step` (from 0): warm-up, then half a cosine from base_lr to 0 at `total` (Loshchilov, 2017)."""
     if step < warmup:
         return base_lr * warm_up(step, warmup)
     progress = min(1.0, (step - warmup) / max(1, total - warmup))
@@ -97,4 +99,6 @@ def cosine(step: int, total: int, base_lr: float, warmup: int = 0) -> float:
 
 def step_decay(step: int, base_lr: float, every: int, factor: float = 0.1, warmup: int = 0) -> float:
     """Learning rate of `step` (from 0): warm-up, and times `factor` after every `every` steps."""
+    if every < 1:
+        raise ValueError(f"step_decay: every must be at least 1, found {every}")
     return base_lr * warm_up(step, warmup) * factor ** (step // every)

@@ -60,7 +60,7 @@ class UNet(Module):
         seed: int = 0,
     ) -> None:
         features = [_positive("features", f) for f in features]
-        _positive("in_channels", in_channels), _positive("out_channels", out_channels)
+        in_channels, out_channels = _positive("in_channels", in_channels), _positive("out_channels", out_channels)
         if not features:
             raise ValueError("features must name at least one level")
         if padding not in ("valid", "same"):
@@ -72,13 +72,14 @@ class UNet(Module):
         if np.dtype(dtype) not in (np.float32, np.float64):
             raise ValueError(f"dtype must be float32 or float64, found {np.dtype(dtype)}")
         self.in_channels, self.out_channels, self.features = in_channels, out_channels, tuple(features)
-        self.padding, self.norm, self.dropout = padding, norm, dropout
+        self.padding, self.norm, self.dropout = padding, norm, float(dropout)
         self.preprocessing: Preprocessing | None = None
         self.coding: Coding | None = None
 
         rng = np.random.default_rng(seed)
         common = {"padding": int(padding == "same"), "norm": norm, "rng": rng, "dtype": dtype}
-        downs, ups = [], []
+        downs: list[Module] = []
+        ups: list[Module] = []
         channels = in_channels
         for f in features:
             downs.append(DoubleConv(channels, f, dropout=dropout * (len(downs) == len(features) - 1), **common))
@@ -133,7 +134,9 @@ class UNet(Module):
         h, w = (int(side) for side in size)
         if self.padding == "same":
             if min(h, w) < step:
-                raise ValueError(f"an image of {h} x {w} px is too small: {self.levels} levels need at least {step} px a side")
+                raise ValueError(
+                    f"an image of {h} x {w} px is too small: {self.levels} levels need at least {step} px a side"
+                )
             return h, w
         for side in (h, w):
             nearest = legal_sides(side, self.levels)

@@ -9,7 +9,7 @@ share them.
 
 import numpy as np
 
-AXES = (0, 2, 3)
+from ..arrays import channel_sums
 
 
 def per_channel(v):
@@ -17,22 +17,33 @@ def per_channel(v):
     return v[:, None, None]
 
 
+def normalized(x, mean, inv_std, out):
+    """out = xhat = (x - mean) inv_std."""
+    np.subtract(x, per_channel(mean), out=out)
+    out *= per_channel(inv_std)
+
+
 def statistics(x, mean, variance):
     """x (N, C, H, W) -> mean (C,) and biased variance (C,)."""
-    mean[...] = x.mean(axis=AXES)
-    variance[...] = np.square(x - per_channel(mean)).mean(axis=AXES)
+    m = x.size // x.shape[1]
+    mean[...] = channel_sums(x) / m
+    variance[...] = channel_sums(np.square(x - per_channel(mean))) / m
 
 
 def normalize(x, mean, inv_std, weight, bias, out):
-    """x (N, C, H, W), the rest (C,) -> out = weight (x - mean) inv_std + bias."""
-    out[...] = per_channel(weight) * ((x - per_channel(mean)) * per_channel(inv_std)) + per_channel(bias)
+    """x (N, C, H, W), the rest (C,) -> out = weight xhat + bias."""
+    normalized(x, mean, inv_std, out)
+    out *= per_channel(weight)
+    out += per_channel(bias)
 
 
 def backward_parameters(grad, x, mean, inv_std, grad_weight, grad_bias):
     """grad_weight (C,) = sum grad xhat,  grad_bias (C,) = sum grad."""
-    xhat = (x - per_channel(mean)) * per_channel(inv_std)
-    grad_weight[...] = (grad * xhat).sum(axis=AXES)
-    grad_bias[...] = grad.sum(axis=AXES)
+    product = np.empty_like(x)
+    normalized(x, mean, inv_std, product)
+    product *= grad
+    grad_weight[...] = channel_sums(product)
+    grad_bias[...] = channel_sums(grad)
 
 
 def backward_input(grad, x, mean, inv_std, weight, mean_grad, mean_grad_xhat, out):
@@ -41,6 +52,8 @@ def backward_input(grad, x, mean, inv_std, weight, mean_grad, mean_grad_xhat, ou
     The two means are what a change of x does through the batch's mean and variance; in evaluation these are
     constants, and the means to be given are zero.
     """
-    xhat = (x - per_channel(mean)) * per_channel(inv_std)
-    centred = grad - per_channel(mean_grad) - xhat * per_channel(mean_grad_xhat)
-    out[...] = per_channel(weight * inv_std) * centred
+    normalized(x, mean, inv_std, out)
+    out *= per_channel(mean_grad_xhat)
+    np.subtract(grad, out, out=out)
+    out -= per_channel(mean_grad)
+    out *= per_channel(weight * inv_std)

@@ -29,7 +29,7 @@ def output_shape(x_shape, weight_shape, padding):
         raise ValueError(f"conv2d: padding must be 0 or more, found {padding}")
     size = (h + 2 * padding - kh + 1, w + 2 * padding - kw + 1)
     if min(size) < 1:
-        raise ValueError(f"conv2d: an image of {h} x {w} px with padding {padding} is smaller than the kernel {kh} x {kw}")
+        raise ValueError(f"conv2d: {h} x {w} px with padding {padding} are less than the kernel's {kh} x {kw}")
     return (n, o, *size)
 
 

@@ -1,44 +1,45 @@
 """conv2d as im2col + matrix product (GEMM), in tiles, with NumPy alone.
 
-Every output pixel is the product of one row of patches (the kh kw C numbers it looks at) with the weight
-matrix.  Writing the rows of all pixels down at once would take 743 MB for a layer of 64 channels at 570 x 570; so
-that is done for a few rows of the picture at a time, in one buffer that stays in the cache, and BLAS multiplies it.
+Every output pixel is the product of its patch (the kh kw C numbers it looks at) with the weight matrix.  Writing
+the patches of all pixels down at once would take 743 MB for a layer of 64 channels at 570 x 570.  So it is done
+for a few rows of the picture at a time, in one buffer that stays in the cache, and only along the rows: the buffer has
+for each pixel the kw C numbers to its right.  A patch is kh such lines one below the other, so the product is a sum of
+kh products, each with the same buffer, one row of the picture further down.
 """
 
 import numpy as np
 
 from ..arrays import nhwc, pad, writable_nhwc
 
-BUFFER = 1 << 18  # numbers in the column buffer: 1 MB of float32
+BUFFER = 1 << 19  # numbers in the column buffer: 2 MB of float32
 
 
-def tiles(n, h, w, patch):
-    """Rows of pictures to be worked on together, as (image, first row, last row); fixed by the shapes."""
-    rows = max(1, min(h, BUFFER // (w * patch)))
+def tiles(n, h, row):
+    """Rows of pictures to be worked on together, as (image, first row, last row); `row` numbers in a row of columns."""
+    rows = max(1, min(h, BUFFER // row))
     return [(image, top, min(h, top + rows)) for image in range(n) for top in range(0, h, rows)]
 
 
-def columns(padded, image, top, bottom, kernel_size, w, buffer):
-    """im2col: patches of output rows top ... bottom as a matrix (pixels, kh kw C)."""
-    kh, kw = kernel_size
+def columns(padded, image, top, bottom, kw, w):
+    """The part of im2col along the rows: picture rows top ... bottom as (rows, w, kw C)."""
     c = padded.shape[3]
-    matrix = buffer[: (bottom - top) * w * kh * kw * c].reshape(bottom - top, w, kh, kw, c)
-    for i in range(kh):
-        for j in range(kw):
-            matrix[:, :, i, j] = padded[image, top + i : bottom + i, j : j + w]
-    return matrix.reshape(-1, kh * kw * c)
+    matrix = np.empty((bottom - top, w, kw, c), padded.dtype)
+    for j in range(kw):
+        matrix[:, :, j] = padded[image, top:bottom, j : j + w]
+    return matrix.reshape(bottom - top, w, kw * c)
 
 
 def correlate(padded, weight, bias, y):
-    """padded (N, H + kh - 1, W + kw - 1, C), weight (O, C, kh, kw), bias or None -> y (N, H, W, O)."""
+    """padded (N, H + kh - 1, W + kw - 1, C), weight (O, C, kh, kw), bias (O,) or None -> y (N, H, W, O)."""
     o, c, kh, kw = weight.shape
     n, h, w, _ = y.shape
-    matrix = np.ascontiguousarray(weight.transpose(2, 3, 1, 0).reshape(-1, o))
-    work = tiles(n, h, w, kh * kw * c)
-    buffer = np.empty(max((bottom - top) * w * kh * kw * c for _, top, bottom in work), y.dtype)
-    for image, top, bottom in work:
+    by_row = np.ascontiguousarray(weight.transpose(2, 3, 1, 0).reshape(kh, kw * c, o))
+    for image, top, bottom in tiles(n, h, w * kw * c):
+        lines = columns(padded, image, top, bottom + kh - 1, kw, w)
         target = y[image, top:bottom].reshape(-1, o)
-        np.matmul(columns(padded, image, top, bottom, (kh, kw), w, buffer), matrix, out=target)
+        np.matmul(lines[: bottom - top].reshape(-1, kw * c), by_row[0], out=target)
+        for i in range(1, kh):
+            target += lines[i : i + bottom - top].reshape(-1, kw * c) @ by_row[i]
         if bias is not None:
             target += bias
 
@@ -64,10 +65,10 @@ def backward_weight(grad, x, padding, out):
     g = nhwc(grad)
     n, h, w, _ = g.shape
     padded = nhwc(pad(x, (padding, padding)))
-    work = tiles(n, h, w, kh * kw * c)
-    buffer = np.empty(max((bottom - top) * w * kh * kw * c for _, top, bottom in work), out.dtype)
-    total = np.zeros((kh * kw * c, o), out.dtype)
-    for image, top, bottom in work:
-        matrix = columns(padded, image, top, bottom, (kh, kw), w, buffer)
-        total += matrix.T @ g[image, top:bottom].reshape(-1, o)
+    total = np.zeros((kh, kw * c, o), out.dtype)
+    for image, top, bottom in tiles(n, h, w * kw * c):
+        lines = columns(padded, image, top, bottom + kh - 1, kw, w)
+        upstream = g[image, top:bottom].reshape(-1, o)
+        for i in range(kh):
+            total[i] += lines[i : i + bottom - top].reshape(-1, kw * c).T @ upstream
     out[...] = total.reshape(kh, kw, c, o).transpose(3, 2, 0, 1)

@@ -21,7 +21,7 @@ def forward(x: np.ndarray, kernel_size: int, out=None, argmax=None):
     if x.ndim != 4:
         raise ValueError(f"max_pool2d: x must have 4 axes (N, C, H, W), found shape {x.shape}")
     if not 1 <= kernel_size <= 16:
-        raise ValueError(f"max_pool2d: kernel_size must be 1 ... 16 (the place is kept in one byte), found {kernel_size}")
+        raise ValueError(f"max_pool2d: kernel_size must be 1 ... 16 (places are kept in bytes), found {kernel_size}")
     n, c, h, w = x.shape
     if min(h, w) < kernel_size:
         raise ValueError(f"max_pool2d: an image of {h} x {w} px is smaller than the window of {kernel_size}")

@@ -9,26 +9,28 @@ values the first in reading order wins, and NaN wins over every number (the firs
 import numpy as np
 
 
-def windows(x, k):
-    """x (N, C, H, W) -> (N, C, H // k, W // k, k * k): each window's values in reading order."""
-    n, c, h, w = x.shape
-    h, w = h // k, w // k
-    tiles = x[:, :, : h * k, : w * k].reshape(n, c, h, k, w, k)
-    return tiles.transpose(0, 1, 2, 4, 3, 5).reshape(n, c, h, w, k * k)
+def places(x, k):
+    """(place, x at that place of every window), in reading order: k * k pictures (N, C, H // k, W // k)."""
+    h, w = x.shape[2] // k, x.shape[3] // k
+    for i in range(k):
+        for j in range(k):
+            yield i * k + j, x[:, :, i : h * k : k, j : w * k : k]
 
 
 def forward(x, kernel_size, out, argmax):
     """x (N, C, H, W) -> out (N, C, H // k, W // k) and argmax of that shape, uint8."""
-    values = windows(x, kernel_size)
-    argmax[...] = values.argmax(axis=-1)  # NumPy's argmax: the first maximum, and the first NaN before any number
-    out[...] = np.take_along_axis(values, argmax[..., None].astype(np.intp), axis=-1)[..., 0]
+    for place, value in places(x, kernel_size):
+        if place == 0:
+            out[...], argmax[...] = value, 0
+            continue
+        # Not "<=" is true for a larger value and for NaN; a NaN that is there already stays.
+        wins = ~(value <= out) & (out == out)
+        np.copyto(out, value, where=wins)
+        np.copyto(argmax, np.uint8(place), where=wins)
 
 
 def backward(grad, argmax, kernel_size, out):
     """grad and argmax (N, C, H', W') -> out (N, C, H, W): the gradient goes to the maximum, zero elsewhere."""
-    k = kernel_size
-    h, w = grad.shape[2:]
     out[...] = 0
-    for place in range(k * k):
-        i, j = divmod(place, k)
-        out[:, :, i : h * k : k, j : w * k : k] = np.where(argmax == place, grad, 0)
+    for place, target in places(out, kernel_size):
+        target[...] = np.where(argmax == place, grad, 0)

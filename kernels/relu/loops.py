@@ -29,4 +29,4 @@ def _forward(x, y):
 @parallel
 def _backward(grad, y, gx):
     for k in numba.prange(y.size):
-        gx[k] = grad[k] if y[k] > 0 else y[k] * 0
+        gx[k] = 0 if y[k] <= 0 else grad[k]

@@ -9,8 +9,5 @@ def forward(x, out):
 
 
 def backward(grad, y, out):
-    """grad, y = relu(x) and out of one shape: the gradient passes where y > 0; the derivative at 0 is 0.
-
-    NaN in y means NaN in x, whose derivative is unknown: NaN.
-    """
-    out[...] = np.where(y > 0, grad, y * 0)
+    """grad, y = relu(x) and out of one shape: the gradient passes unless y <= 0, so the derivative at 0 is 0."""
+    out[...] = np.where(y <= 0, 0, grad)

@@ -11,7 +11,7 @@ KERNEL = Kernel(
     functions=("forward", "adjoint"),
     variants=(
         Variant("reference", "numpy", "the definition: one interpolation matrix an axis"),
-        Variant("loops", "numba", "four weighted pixels each; the adjoint gathers, so that no two threads write one place"),
+        Variant("loops", "numba", "four weighted pixels each; the adjoint gathers, so no two threads write one place"),
     ),
 )
 

@@ -1,0 +1,413 @@
+"""THE list of cases: which kernels are run at which sizes, and how well results must agree.
+
+Tests, gradient checks and benchmarks all read it, and run every variant that a room lists: a new variant is
+tested, checked and timed from the line that lists it.
+
+A `Case` is a kernel at certain sizes in one dtype.  `calls(case, ...)` makes the arguments of every function of the
+kernel from a seed, `check(variant, kernel, call)` runs one of them and holds it against the reference.  Memory
+around and inside the outputs is poisoned, so that a number that is not written, or written elsewhere, shows.
+"""
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from math import isqrt, prod, sqrt
+from typing import Any
+
+import numpy as np
+
+from .registry import KERNELS, Variant
+
+LAYOUTS = ("contiguous", "channels_last", "sliced")
+POISON = 255  # every byte of fresh memory: NaN as a float, -1 or 255 as an integer
+MARGIN = 37  # numbers of poison before and after an array; odd, so that vectors are not aligned
+
+
+@dataclass(frozen=True)
+class Case:
+    """A kernel at certain sizes.
+
+    `purpose` is "test"; "large" for more than one of every block a kernel cuts its work into; or "bench", a layer
+    of a network.
+    """
+
+    kernel: str
+    sizes: dict[str, int]
+    dtype: str = "float32"
+    purpose: str = "test"
+
+    @property
+    def name(self) -> str:
+        """All of it in one word, for instance relu-n1-c2-h3-w5-float32; a filter of pytest -k finds any part."""
+        return "-".join([self.kernel, *(f"{key}{value}" for key, value in self.sizes.items()), self.dtype])
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Call:
+    """One function of a kernel with its inputs, and what is asked of its outputs.
+
+    outputs: shape and dtype by name.  ulps: the error allowed to outputs, in roundings (`eps`) of the largest number
+    of the output, or of 1 if that is larger; 0 asks for the same bits.  reason: why so much.  flops: floating-point
+    operations of the definition, 0 where memory traffic is what counts.
+    """
+
+    function: str
+    inputs: dict[str, Any]
+    outputs: dict[str, tuple[tuple[int, ...], Any]]
+    ulps: float = 0
+    reason: str = "every implementation gives the same bits"
+    flops: int = 0
+
+    @property
+    def bytes(self) -> int:
+        """Size of all arrays read and written, each counted once."""
+        read = sum(a.nbytes for a in self.inputs.values() if isinstance(a, np.ndarray))
+        return read + sum(prod(shape) * np.dtype(dtype).itemsize for shape, dtype in self.outputs.values())
+
+
+# ------------------------------------------------------------------------------------- numbers and memory
+
+
+def poisoned(shape: tuple[int, ...], dtype: Any, layout: str) -> tuple[np.ndarray, np.ndarray]:
+    """An array whose bytes are POISON, and the bytes of the memory that it is a part of.
+
+    layout: "contiguous"; "channels_last" (for four axes; else contiguous); "sliced", every other row, and every
+    other column from right to left, of a larger array (vectors and single numbers: contiguous).
+    """
+    large = (*shape[:-2], 2 * shape[-2], 2 * shape[-1]) if layout == "sliced" and len(shape) > 1 else shape
+    count = prod(large)
+    memory = np.full((count + 2 * MARGIN) * np.dtype(dtype).itemsize, POISON, np.uint8)
+    middle = memory.view(dtype)[MARGIN : MARGIN + count]
+    if large != shape:
+        return middle.reshape(large)[..., ::2, ::-2], memory
+    if layout == "channels_last" and len(shape) == 4:
+        n, c, h, w = shape
+        return middle.reshape(n, h, w, c).transpose(0, 3, 1, 2), memory
+    return middle.reshape(shape), memory
+
+
+@dataclass
+class Draw:
+    """Where the numbers of a case come from.
+
+    values: "integers"; "floats", of unit size; or "distinct", no two equal and none 0, for gradient checks of functions
+    with kinks.
+    """
+
+    dtype: Any
+    values: str
+    layout: str
+    seed: int
+    largest: int = 9
+    rng: np.random.Generator = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rng = np.random.default_rng(self.seed)
+
+    def limit(self, *terms: int) -> None:
+        """Keep integers so small that sums of so many products (and one number more) are exact: below 2^24."""
+        self.largest = min(9, isqrt((1 << 24) // (max(terms) + 1)))
+
+    def __call__(self, *shape: int) -> np.ndarray:
+        """Numbers of this shape."""
+        if self.values == "integers":
+            return self.lay(self.rng.integers(-self.largest, self.largest + 1, shape))
+        if self.values == "floats":
+            return self.lay(self.rng.standard_normal(shape, self.dtype))
+        places = self.rng.permutation(prod(shape)).reshape(shape)
+        return self.lay((places + 0.25) / places.size * 4 - 2)
+
+    def lay(self, numbers: np.ndarray, dtype: Any = None) -> np.ndarray:
+        """A copy in this draw's layout."""
+        array, _ = poisoned(numbers.shape, dtype or self.dtype, self.layout)
+        array[...] = numbers
+        return array
+
+    def out(self, *shape: int) -> dict[str, tuple]:
+        """The one output of most functions."""
+        return {"out": (shape, self.dtype)}
+
+    def sums(self, terms: int) -> dict[str, Any]:
+        """What is asked of sums of so many products."""
+        if self.values == "integers":
+            return {"ulps": 0, "reason": "sums of integers below 2^24 are exact"}
+        return {
+            "ulps": 8 + 4 * sqrt(terms),
+            "reason": f"{terms} terms may be added in any order; rounding errors walk at random",
+        }
+
+
+# -------------------------------------------------------------------------- the functions of every kernel
+
+
+def conv2d(draw, n, c, o, h, w, kh, kw, padding, bias):
+    height, width = h + 2 * padding - kh + 1, w + 2 * padding - kw + 1
+    pixels, flops = n * height * width, 2 * n * height * width * c * o * kh * kw
+    draw.limit(c * kh * kw, o * kh * kw, pixels)
+    x, weight, grad = draw(n, c, h, w), draw(o, c, kh, kw), draw(n, o, height, width)
+    b = draw(o) if bias else None
+    yield Call("forward", dict(x=x, weight=weight, bias=b, padding=padding), draw.out(n, o, height, width),
+               flops=flops, **draw.sums(c * kh * kw))  # fmt: skip
+    yield Call("backward_input", dict(grad=grad, weight=weight, padding=padding), draw.out(n, c, h, w),
+               flops=flops, **draw.sums(o * kh * kw))  # fmt: skip
+    yield Call("backward_weight", dict(grad=grad, x=x, padding=padding), draw.out(o, c, kh, kw),
+               flops=flops, **draw.sums(pixels))  # fmt: skip
+
+
+def conv_transpose2d(draw, n, c, o, h, w, s, bias):
+    flops = 2 * n * h * w * c * o * s * s
+    draw.limit(c, o * s * s, n * h * w)
+    x, weight, grad = draw(n, c, h, w), draw(c, o, s, s), draw(n, o, s * h, s * w)
+    b = draw(o) if bias else None
+    yield Call("forward", dict(x=x, weight=weight, bias=b), draw.out(n, o, s * h, s * w),
+               flops=flops, **draw.sums(c))  # fmt: skip
+    yield Call("backward_input", dict(grad=grad, weight=weight), draw.out(n, c, h, w),
+               flops=flops, **draw.sums(o * s * s))  # fmt: skip
+    yield Call("backward_weight", dict(grad=grad, x=x), draw.out(c, o, s, s),
+               flops=flops, **draw.sums(n * h * w))  # fmt: skip
+
+
+def max_pool2d(draw, n, c, h, w, k):
+    shape = (n, c, h // k, w // k)
+    draw.largest = 2  # so that most windows have ties
+    x, grad = draw(n, c, h, w), draw(*shape)
+    argmax = draw.lay(draw.rng.integers(0, k * k, shape), np.uint8)
+    yield Call("forward", dict(x=x, kernel_size=k), {**draw.out(*shape), "argmax": (shape, np.uint8)})
+    yield Call("backward", dict(grad=grad, argmax=argmax, kernel_size=k), draw.out(n, c, h, w))
+
+
+def relu(draw, n, c, h, w):
+    x, grad = draw(n, c, h, w), draw(n, c, h, w)
+    yield Call("forward", dict(x=x), draw.out(n, c, h, w))
+    yield Call("backward", dict(grad=grad, y=draw.lay(np.maximum(x, 0))), draw.out(n, c, h, w))
+
+
+def batch_norm(draw, n, c, h, w):
+    few = {"ulps": 16, "reason": "a handful of operations an element"}
+    draw.limit(n * h * w)
+    x, grad = draw(n, c, h, w), draw(n, c, h, w)
+    mean, inv_std, weight, bias, g1, g2 = draw(c), np.abs(draw(c)) + draw.dtype(0.5), draw(c), draw(c), draw(c), draw(c)
+    known = dict(x=x, mean=mean, inv_std=inv_std)
+    sums = {**draw.sums(n * h * w), "ulps": 16 + 4 * sqrt(n * h * w)}
+    yield Call("statistics", dict(x=x), {"mean": ((c,), draw.dtype), "variance": ((c,), draw.dtype)}, **sums)
+    yield Call("normalize", dict(**known, weight=weight, bias=bias), draw.out(n, c, h, w), **few)
+    yield Call("backward_parameters", dict(grad=grad, **known),
+               {"grad_weight": ((c,), draw.dtype), "grad_bias": ((c,), draw.dtype)}, **sums)  # fmt: skip
+    yield Call("backward_input", dict(grad=grad, **known, weight=weight, mean_grad=g1, mean_grad_xhat=g2),
+               draw.out(n, c, h, w), **few)  # fmt: skip
+
+
+def resize(draw, n, c, h, w, to_h, to_w):
+    powers_of_two = all(size & (size - 1) == 0 and max(a, b) % min(a, b) == 0
+                        for a, b in ((h, to_h), (w, to_w)) for size in [max(a, b) // min(a, b)])  # fmt: skip
+    if powers_of_two and draw.values == "integers":
+        allowed = {"ulps": 0, "reason": "at scales of 2^k all weights are short binary fractions: exact"}
+    else:
+        allowed = {"ulps": 8 + 4 * max(h, w, to_h, to_w), "reason": "coordinates as large as the sides are rounded"}
+    yield Call("forward", dict(x=draw(n, c, h, w)), draw.out(n, c, to_h, to_w), **allowed)
+    yield Call("adjoint", dict(grad=draw(n, c, to_h, to_w)), draw.out(n, c, h, w), **allowed)
+
+
+def cross_entropy(draw, n, classes, h, w):
+    allowed = {"ulps": 16 + 2 * classes, "reason": "exponentials and logarithms differ in their last bits"}
+    logits, grad = draw(n, classes, h, w), draw(n, h, w)
+    target = draw.lay(draw.rng.integers(-1, classes, (n, h, w)), np.int64)
+    yield Call("forward", dict(logits=logits, target=target), draw.out(n, h, w), **allowed)
+    yield Call("backward", dict(grad=grad, logits=logits, target=target), draw.out(n, classes, h, w), **allowed)
+
+
+MAKERS: dict[str, Callable[..., Iterator[Call]]] = {
+    make.__name__: make
+    for make in (conv2d, conv_transpose2d, max_pool2d, relu, batch_norm, resize, cross_entropy)
+}
+
+
+# Linear and selecting operations are exact on small integers; the others are compared on floats alone.
+EXACT = ("conv2d", "conv_transpose2d", "max_pool2d", "relu", "resize")
+
+
+def calls(case: Case, values: str = "integers", layout: str = "channels_last", seed: int = 0) -> list[Call]:
+    """A call of every function of the case's kernel; `values` as in `Draw`, `layout` as in `poisoned`."""
+    draw = Draw(np.dtype(case.dtype).type, values, layout, seed)
+    return list(MAKERS[case.kernel](draw, **case.sizes))
+
+
+# ------------------------------------------------------------------------------------ running and comparing
+
+
+def run(variant: Any, call: Call, layout: str = "channels_last") -> dict[str, np.ndarray]:
+    """Call a variant's function and return its outputs by name.
+
+    layout: of the outputs, as in `poisoned`.  AssertionError where memory next to an output, or an input, has changed.
+    """
+    outputs = {name: poisoned(shape, dtype, layout) for name, (shape, dtype) in call.outputs.items()}
+    before = {name: a.tobytes() for name, a in call.inputs.items() if isinstance(a, np.ndarray)}
+    getattr(variant, call.function)(**call.inputs, **{name: array for name, (array, _) in outputs.items()})
+    for name, data in before.items():
+        assert call.inputs[name].tobytes() == data, f"{call.function} changed its input {name}"
+    results = {}
+    for name, (array, memory) in outputs.items():
+        results[name] = array.copy()
+        array[...] = np.full(array.itemsize, POISON, np.uint8).view(array.dtype)[0]
+        assert (memory == POISON).all(), f"{call.function} wrote outside of {name}"
+    return results
+
+
+def truth(kernel: str, call: Call) -> dict[str, np.ndarray]:
+    """What the reference gives in float64 for the same inputs."""
+
+    def precise(value):
+        return value.astype(np.float64) if isinstance(value, np.ndarray) and value.dtype.kind == "f" else value
+
+    results = {
+        name: np.empty(shape, np.float64 if np.dtype(dtype).kind == "f" else dtype)
+        for name, (shape, dtype) in call.outputs.items()
+    }
+    inputs = {name: precise(value) for name, value in call.inputs.items()}
+    getattr(KERNELS[kernel].load("reference"), call.function)(**inputs, **results)
+    return results
+
+
+def compare(found: np.ndarray, expected: np.ndarray, ulps: float = 0, name: str = "result") -> None:
+    """AssertionError unless `found` is `expected`, up to `ulps` (see `Call`).
+
+    A NaN on either side is an error, and infinities must be at the same places with the same signs.
+    """
+    assert found.shape == expected.shape, f"{name}: shape {found.shape}, expected {expected.shape}"
+    for side, array in (("found", found), ("expected", expected)):
+        assert not np.isnan(array).any(), f"{name}: {np.isnan(array).sum()} of {array.size} numbers {side} are NaN"
+    if ulps == 0:
+        wrong = found != expected
+        if wrong.any():
+            at = tuple(int(i) for i in np.argwhere(wrong)[0])
+            raise AssertionError(f"{name}: {wrong.sum()} of {wrong.size} numbers differ, the first at {at}: "
+                                 f"{found[at]!r}, expected {expected[at]!r}")  # fmt: skip
+        return
+    infinite = np.isinf(found) | np.isinf(expected)
+    assert np.array_equal(found[infinite], expected[infinite]), f"{name}: infinities differ"
+    found, expected = found[~infinite], expected[~infinite]
+    error = np.abs(found - expected).max(initial=0)
+    allowed = ulps * np.finfo(found.dtype).eps * np.abs(expected).max(initial=1)
+    assert error <= allowed, f"{name}: error {error:.3g}, allowed {allowed:.3g}"
+
+
+def check(variant: Any, kernel: str, call: Call, layout: str = "channels_last", expected: Any = None) -> None:
+    """Run a call on a variant (its module) and compare all outputs with `truth`, or with `expected` if given."""
+    expected = truth(kernel, call) if expected is None else expected
+    for name, array in run(variant, call, layout).items():
+        compare(array, expected[name], call.ulps, f"{kernel}.{call.function}: {name}")
+
+
+def variants(kernel: str) -> list[Variant]:
+    """The variants of a kernel that can run here: without Numba, those of the numba backend are left out."""
+    here = importlib.util.find_spec("numba") is not None
+    return [v for v in KERNELS[kernel].variants if here or v.backend != "numba"]
+
+
+# ------------------------------------------------------------------------------------------------- the list
+
+
+def table(kernel: str, columns: str, *rows: str, purpose: str = "test") -> list[Case]:
+    """A case in float32 and one in float64 a row (benchmarks: float32)."""
+    dtypes = ("float32",) if purpose == "bench" else ("float32", "float64")
+    sizes = [dict(zip(columns.split(), map(int, row.split()), strict=True)) for row in rows]
+    return [Case(kernel, size, dtype, purpose) for dtype in dtypes for size in sizes]
+
+
+CONV2D = "n  c   o    h   w   kh kw padding bias"
+UP = "    n  c    o   h   w   s  bias"
+POOL = "  n  c    h   w   k"
+IMAGE = " n  c    h   w"
+RESIZE = "n  c    h   w   to_h to_w"
+PIXELS = "n  classes h  w"
+
+CASES: list[Case] = [
+    *table("conv2d", CONV2D,
+           "    1  1   1    1   1   1  1  0       0",
+           "    2  3   5    7   11  3  3  1       1",
+           "    1  5   3    11  7   3  3  0       1",
+           "    3  2   7    5   13  1  1  0       1",
+           "    1  3   2    13  5   2  2  1       0",
+           "    2  7   3    7   7   5  5  2       1",
+           "    1  2   3    5   7   1  3  3       1",
+           "    1  3   5    7   3   3  2  2       0",
+           "    1  19  23   17  29  3  3  1       1"),
+    *table("conv2d", CONV2D,
+           "    2  70  40   61  101 3  3  1       1",
+           "    1  260 24   7   103 3  3  0       0", purpose="large"),
+    *table("conv2d", CONV2D,
+           "    1  1   64   572 572 3  3  0       1",
+           "    1  64  64   570 570 3  3  0       1",
+           "    1  128 128  282 282 3  3  0       1",
+           "    1  512 512  66  66  3  3  0       1",
+           "    1 1024 1024 30  30  3  3  0       1",
+           "    1  64  2    388 388 1  1  0       1",
+           "    4  16  16   256 256 3  3  1       0",
+           "    4  32  32   128 128 3  3  1       0", purpose="bench"),
+    *table("conv_transpose2d", UP,
+           "              1  1    1   1   1   1  0",
+           "              2  3    5   7   5   2  1",
+           "              1  5    2   3   7   3  1",
+           "              3  2    3   5   3   1  0",
+           "              1  23   19  11  13  2  1"),
+    *table("conv_transpose2d", UP,
+           "              2  70   40  31  101 2  1", purpose="large"),
+    *table("conv_transpose2d", UP,
+           "              1  1024 512 28  28  2  1",
+           "              1  128  64  196 196 2  1",
+           "              4  32   16  128 128 2  1", purpose="bench"),
+    *table("max_pool2d", POOL,
+           "              1  1    1   1   1",
+           "              2  3    7   5   2",
+           "              1  5    11  7   3",
+           "              3  17   2   13  2"),
+    *table("max_pool2d", POOL,
+           "              3  37   101 103 2", purpose="large"),
+    *table("max_pool2d", POOL,
+           "              1  64   568 568 2",
+           "              4  16   256 256 2", purpose="bench"),
+    *table("relu", IMAGE,
+           "              1  1    1   1",
+           "              2  3    5   7",
+           "              1  17   11  3"),
+    *table("relu", IMAGE,
+           "              3  37   101 103", purpose="large"),
+    *table("relu", IMAGE,
+           "              1  64   570 570",
+           "              4  16   256 256", purpose="bench"),
+    *table("batch_norm", IMAGE,
+           "              1  1    1   2",
+           "              2  3    5   7",
+           "              3  17   23  11"),
+    *table("batch_norm", IMAGE,
+           "              3  37   101 103", purpose="large"),
+    *table("batch_norm", IMAGE,
+           "              4  16   256 256",
+           "              4  64   64  64", purpose="bench"),
+    *table("resize", RESIZE,
+           "              1  1    1   1   3    5",
+           "              2  3    5   7   10   14",
+           "              1  2    8   4   4    8",
+           "              1  5    7   11  11   7",
+           "              2  3    10  20  20   41"),
+    *table("resize", RESIZE,
+           "              3  37   60  70  101  103", purpose="large"),
+    *table("resize", RESIZE,
+           "              4  16   128 128 256  256", purpose="bench"),
+    *table("cross_entropy", PIXELS,
+           "              1  1       1  1",
+           "              2  2       5  7",
+           "              1  11      13 3"),
+    *table("cross_entropy", PIXELS,
+           "              3  5     101 103", purpose="large"),
+    *table("cross_entropy", PIXELS,
+           "              1  2     388 388", purpose="bench"),
+]  # fmt: skip
+
+
+def select(purpose: str, kernel: str | None = None, dtype: str | None = None) -> list[Case]:
+    """The cases of one purpose, of one kernel and one dtype if given."""
+    return [c for c in CASES if c.purpose == purpose and kernel in (None, c.kernel) and dtype in (None, c.dtype)]

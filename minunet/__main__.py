@@ -1,0 +1,8 @@
+"""`python -m minunet`."""
+
+import sys
+
+from minunet.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,305 @@
+"""The command line: what is asked for, and errors turned into an exit status.
+
+0 done, 1 the work failed, 2 the command line or the data is wrong, 130 interrupted. The work
+itself is in runs.py (train), predict_files.py, info.py and demo.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+# When the process began: so far it has only computed, so its processor time is its age.
+STARTED = time.monotonic() - time.process_time()
+DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status. MINUNET_DEBUG=1 shows tracebacks."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    options.started = STARTED if arguments is None else time.monotonic()
+    if options.run is None:
+        parser.print_help()
+        return DONE
+    try:
+        with sigterm_as_interrupt(), plain_warnings():
+            _use(options)
+            options.run(options)
+            sys.stdout.flush()
+    except BaseException as error:
+        if os.environ.get("MINUNET_DEBUG") == "1":
+            raise
+        return exit_status(error)
+    return DONE
+
+
+def exit_status(error: BaseException) -> int:
+    """Say what went wrong in plain words; the status that belongs to it."""
+    from minunet.data import DataError
+    from minunet.errors import UsageError, WorkFailed
+    from minunet.extras import MissingExtra
+    from minunet.weights import FileFormatError
+
+    if isinstance(error, KeyboardInterrupt):
+        return _say("interrupted", INTERRUPTED)
+    if isinstance(error, BrokenPipeError):  # the reader of our output has gone, e.g. `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    if isinstance(error, (UsageError, DataError, FileFormatError, MissingExtra)):
+        return _say(str(error), WRONG)
+    if isinstance(error, (FileNotFoundError, NotADirectoryError, IsADirectoryError,
+                          FileExistsError, PermissionError)):  # fmt: skip
+        return _say(_os_error(error), WRONG)
+    if isinstance(error, OSError):
+        return _say(_os_error(error), FAILED)
+    if isinstance(error, WorkFailed):
+        return _say(str(error), FAILED)
+    if isinstance(error, MemoryError):
+        return _say("not enough memory: try a smaller --crop, --batch or --features", FAILED)
+    if isinstance(error, Exception):
+        return _say(
+            f"unexpected {type(error).__name__}: {error}. This is a fault of minunet; "
+            "MINUNET_DEBUG=1 shows where it happened",
+            FAILED,
+        )
+    raise error
+
+
+def _say(text: str, status: int) -> int:
+    print(f"minunet: {text}", file=sys.stderr)
+    return status
+
+
+def _os_error(error: OSError) -> str:
+    if error.filename is None:
+        return str(error)
+    return f"{error.filename}: {error.strerror or error}"
+
+
+@contextmanager
+def sigterm_as_interrupt() -> Iterator[None]:
+    """A polite end (SIGTERM) is treated as Ctrl-C, so that training leaves its model behind."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not in the main thread, where signals cannot be set
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Warnings as one line on stderr, without the place in the code that they come from."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        print(f"minunet: warning: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("once", UserWarning)
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
+
+
+def build_parser() -> argparse.ArgumentParser:
+    from minunet import __version__
+
+    parser = argparse.ArgumentParser(prog="minunet", description="A U-Net from scratch: train it, look at it, use it.")
+    parser.add_argument("--version", action="version", version=f"minunet {__version__}")
+    parser.set_defaults(run=None)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for add in (_add_demo, _add_train, _add_predict, _add_info):
+        add(commands)
+    return parser
+
+
+def _command(commands: Any, name: str, help: str, run: Any) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".", allow_abbrev=False)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_demo(commands: Any) -> None:
+    parser = _command(commands, "demo", "train on generated cells for about a minute and draw the result", _demo)
+    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder (default: demo)")
+    parser.add_argument("--seed", type=_natural, default=0, help="cells and weights (default: 0)")
+    _add_length(parser, "1.5")
+    _add_machine(parser)
+
+
+def _add_train(commands: Any) -> None:
+    from minunet.data import TARGETS
+    from minunet.runs import FEATURES
+    from minunet.train import LOSSES, SCHEDULES, Recipe
+
+    parser = _command(commands, "train", "train a U-Net on images and their masks", _train)
+    parser.add_argument("images", metavar="IMAGES", type=Path, help="folder of images")
+    parser.add_argument("masks", metavar="MASKS", type=Path, help="folder of masks, same names")
+    parser.add_argument("--out", metavar="RUN", type=Path, required=True, help="folder to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace the run in that folder")
+    _add_length(parser, "10")
+    parser.add_argument("--seed", type=_natural, default=Recipe.seed, help="split, weights, batches")
+
+    data = parser.add_argument_group("data")
+    data.add_argument("--mask-suffix", default="", metavar="TEXT", help="a.png <-> aTEXT.png")
+    data.add_argument("--target", choices=TARGETS, default="auto", help="what mask values mean")
+    data.add_argument("--validation", type=float, default=0.2, metavar="SHARE",
+                      help="share of images that is not trained on (default: 0.2)")  # fmt: skip
+
+    network = parser.add_argument_group("network")
+    features = ",".join(map(str, FEATURES))
+    network.add_argument("--features", type=_features, metavar="N,N,...",
+                         help=f"channels of each level (default: {features})")  # fmt: skip
+    network.add_argument("--padding", choices=("same", "valid"), help="default: same")
+    network.add_argument("--norm", choices=("batch", "none"), help="default: batch")
+    network.add_argument("--dropout", type=float, metavar="P", help="default: 0")
+    network.add_argument("--init", type=Path, metavar="MODEL", help="start from this model")
+
+    recipe = parser.add_argument_group("training")
+    recipe.add_argument("--batch", type=_positive, default=Recipe.batch_size, metavar="N",
+                        help=f"images a step (default: {Recipe.batch_size})")  # fmt: skip
+    recipe.add_argument("--crop", type=_size, metavar="N or HxW",
+                        help="size of the crops (default: to fit the images, up to 256)")  # fmt: skip
+    recipe.add_argument("--lr", type=float, default=Recipe.lr,
+                        help=f"largest learning rate (default: {Recipe.lr:g})")  # fmt: skip
+    recipe.add_argument("--schedule", choices=SCHEDULES, default=Recipe.schedule,
+                        help=f"of the learning rate (default: {Recipe.schedule})")  # fmt: skip
+    recipe.add_argument("--weight-decay", type=float, default=Recipe.weight_decay, metavar="X",
+                        help=f"default: {Recipe.weight_decay:g}")  # fmt: skip
+    recipe.add_argument("--loss", choices=LOSSES, help="default: ce (cross entropy)")
+    recipe.add_argument("--no-augment", dest="augment", action="store_false",
+                        help="no random flips and turns")  # fmt: skip
+    _add_machine(parser)
+
+
+def _add_predict(commands: Any) -> None:
+    parser = _command(commands, "predict", "write the masks of images", _predict)
+    parser.add_argument("model", metavar="MODEL", type=Path, help="model.safetensors or .npz")
+    parser.add_argument("inputs", metavar="IMAGE_OR_FOLDER", type=Path, nargs="+")
+    parser.add_argument("--out", metavar="DIR", type=Path, required=True,
+                        help="folder for STEM.png, in the coding of the training masks")  # fmt: skip
+    parser.add_argument("--instances", action="store_true",
+                        help="STEM_instances.png: connected objects, numbered (16 bit)")  # fmt: skip
+    parser.add_argument("--overlay", action="store_true",
+                        help="STEM_overlay.png: the mask drawn over the image")  # fmt: skip
+    parser.add_argument("--probabilities", action="store_true",
+                        help="STEM_prob.npy: float32 (classes, height, width)")  # fmt: skip
+    _add_machine(parser)
+
+
+def _add_info(commands: Any) -> None:
+    parser = _command(commands, "info", "show a model's layers, shapes, parameters, work and memory", _info)
+    parser.add_argument("model", metavar="MODEL", type=Path)
+    parser.add_argument("--size", type=_size, metavar="HxW",
+                        help="of the input (default: 256x256; 572x572 for padding valid)")  # fmt: skip
+
+
+def _add_length(parser: argparse.ArgumentParser, default: str) -> None:
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=_positive, metavar="N", help="train for N steps")
+    length.add_argument("--minutes", type=float, metavar="M",
+                        help=f"the whole command takes M minutes (default: {default})")  # fmt: skip
+    parser.set_defaults(default_minutes=float(default))
+
+
+def _add_machine(parser: argparse.ArgumentParser) -> None:
+    machine = parser.add_argument_group("machine")
+    machine.add_argument("--threads", type=_positive, metavar="N", help="default: all cores")
+    machine.add_argument("--backend", choices=("numpy", "numba"),
+                         help="default: numba where it is installed")  # fmt: skip
+
+
+def _use(options: argparse.Namespace) -> None:
+    """The choices that hold for the whole process."""
+    import minunet as mn
+
+    if getattr(options, "threads", None) is not None:
+        mn.set_num_threads(options.threads)
+    if getattr(options, "backend", None) is not None:
+        mn.use_backend(options.backend)
+
+
+def _minutes(options: argparse.Namespace) -> float | None:
+    if options.steps is not None:
+        return None
+    return options.default_minutes if options.minutes is None else options.minutes
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from minunet.demo import demo
+
+    demo(options.out, options.seed, options.steps, _minutes(options), options.started)
+
+
+def _train(options: argparse.Namespace) -> None:
+    from minunet.runs import TrainOptions, train_run
+    from minunet.train import Recipe
+
+    recipe = Recipe(
+        batch_size=options.batch,
+        crop=options.crop,
+        lr=options.lr,
+        schedule=options.schedule,
+        weight_decay=options.weight_decay,
+        loss=options.loss,
+        augment=options.augment,
+        seed=options.seed,
+    )
+    names = ("images", "masks", "out", "overwrite", "steps", "mask_suffix", "target", "validation",
+             "features", "padding", "norm", "dropout", "init")  # fmt: skip
+    asked = {name: getattr(options, name) for name in names}
+    train_run(TrainOptions(**asked, minutes=_minutes(options), recipe=recipe), options.started)
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from minunet.predict_files import PredictOptions, predict_files
+
+    names = ("model", "out", "instances", "overlay", "probabilities")
+    asked = {name: getattr(options, name) for name in names}
+    predict_files(PredictOptions(**asked, inputs=tuple(options.inputs)))
+
+
+def _info(options: argparse.Namespace) -> None:
+    from minunet.info import info
+    from minunet.weights import load
+
+    print(info(load(options.model), options.size))
+
+
+def _positive(text: str) -> int:
+    value = int(text) if text.isdecimal() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return value
+
+
+def _natural(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")
+    return int(text)
+
+
+def _features(text: str) -> tuple[int, ...]:
+    return tuple(_positive(part) for part in text.split(","))
+
+
+def _size(text: str) -> tuple[int, int]:
+    sides = [_positive(part) for part in text.lower().split("x")]
+    if len(sides) > 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 256 or 256x320")
+    return sides[0], sides[-1]

@@ -1,0 +1,34 @@
+"""Data: from files to batches. Imports NumPy alone; image files need Pillow when they are read."""
+
+from minunet.data.augment import batch
+from minunet.data.coding import Coding
+from minunet.data.dataset import Dataset, default_preprocessing, from_arrays, load_folder
+from minunet.data.decide import TARGETS, decide_coding
+from minunet.data.errors import DataError
+from minunet.data.images import IMAGE_SUFFIXES, read_image, read_mask, write_image
+from minunet.data.pairs import Pair, find_images, pair
+from minunet.data.preprocessing import Preprocessing
+from minunet.data.separate import separate_touching
+from minunet.data.synthetic import cells
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "TARGETS",
+    "Coding",
+    "DataError",
+    "Dataset",
+    "Pair",
+    "Preprocessing",
+    "batch",
+    "cells",
+    "decide_coding",
+    "default_preprocessing",
+    "find_images",
+    "from_arrays",
+    "load_folder",
+    "pair",
+    "read_image",
+    "read_mask",
+    "separate_touching",
+    "write_image",
+]

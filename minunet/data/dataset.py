@@ -1,0 +1,169 @@
+"""Images with their targets, ready for training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from minunet.data.coding import Coding, plain_mask
+from minunet.data.decide import decide_coding
+from minunet.data.errors import DataError
+from minunet.data.images import read_image, read_mask
+from minunet.data.pairs import pair
+from minunet.data.preprocessing import Preprocessing, is_grey
+from minunet.data.separate import separate_touching
+
+
+@dataclass
+class Dataset:
+    """Images and masks held in memory; entry i of every list belongs to image i.
+
+    images   (C, H, W) float32, preprocessed
+    targets  (H, W) uint8 class indices to train on; of instance masks with touching cells parted
+    truth    (H, W) uint8 class indices of the masks as they were given, which scores refer to
+    raw      the images as they were read, for pictures and for Otsu's threshold
+    """
+
+    names: list[str]
+    images: list[np.ndarray]
+    targets: list[np.ndarray]
+    truth: list[np.ndarray]
+    raw: list[np.ndarray]
+    coding: Coding
+    preprocessing: Preprocessing
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def channels(self) -> int:
+        """Channels of the images."""
+        return len(self.images[0])
+
+    def subset(self, indices: Sequence[int] | np.ndarray) -> Dataset:
+        """The images of these indices, in this order."""
+        return replace(
+            self,
+            names=[self.names[i] for i in indices],
+            images=[self.images[i] for i in indices],
+            targets=[self.targets[i] for i in indices],
+            truth=[self.truth[i] for i in indices],
+            raw=[self.raw[i] for i in indices],
+        )
+
+    def split(self, validation: float = 0.2, seed: int = 0) -> tuple[Dataset, Dataset]:
+        """Split by seed into (training, validation), each with at least one image.
+
+        `validation` is the share of the second. DataError where there is only one image.
+        """
+        if len(self) < 2:
+            raise DataError(
+                "one image cannot be split into training and validation; give at least two"
+            )
+        if not 0 < validation < 1:
+            raise ValueError(f"the share of validation must lie between 0 and 1, not {validation}")
+        count = min(max(round(validation * len(self)), 1), len(self) - 1)
+        order = np.random.default_rng([seed, 1]).permutation(len(self))
+        return self.subset(np.sort(order[count:])), self.subset(np.sort(order[:count]))
+
+
+def load_folder(
+    images: str | Path,
+    masks: str | Path,
+    mask_suffix: str = "",
+    target: str | Coding = "auto",
+    preprocessing: Preprocessing | None = None,
+) -> Dataset:
+    """Read two folders, paired by stem (see `pair`), into a Dataset.
+
+    `target` says what mask values mean (see `decide_coding`), or is the coding of a trained
+    model. `preprocessing` defaults to as many channels as the images need, standardized.
+    DataError names the file where one cannot be used.
+    """
+    pairs = pair(images, masks, mask_suffix)
+    return from_arrays(
+        [read_image(entry.image) for entry in pairs],
+        [read_mask(entry.mask) for entry in pairs],
+        target,
+        preprocessing,
+        names=[entry.stem for entry in pairs],
+        files=[(str(entry.image), str(entry.mask)) for entry in pairs],
+    )
+
+
+def from_arrays(
+    images: Sequence[np.ndarray],
+    masks: Sequence[np.ndarray],
+    target: str | Coding = "auto",
+    preprocessing: Preprocessing | None = None,
+    names: Sequence[str] | None = None,
+    files: Sequence[tuple[str, str]] | None = None,
+) -> Dataset:
+    """Images (H, W), (H, W, C) or (C, H, W) and masks (H, W) or (H, W, 3) -> a Dataset.
+
+    See `load_folder`. `files` are the names of image and mask in errors.
+    """
+    if len(images) != len(masks):
+        raise DataError(f"{len(images)} images but {len(masks)} masks; give one mask an image")
+    names = list(names or (f"image{i:04d}" for i in range(len(images))))
+    files = files or [(name, f"mask of {name}") for name in names]
+    mask_names = [mask for _, mask in files]
+    coding = target if isinstance(target, Coding) else decide_coding(masks, target, mask_names)
+    preprocessing = preprocessing or default_preprocessing(images, [image for image, _ in files])
+    planes = []
+    for image, (file, _) in zip(images, files, strict=True):
+        with _naming(file):
+            planes.append(preprocessing(image))
+    truth = [_classes(coding, mask, name) for mask, name in zip(masks, mask_names, strict=True)]
+    for image, classes, (image_file, mask_file) in zip(planes, truth, files, strict=True):
+        _check_sizes(image, classes, image_file, mask_file)
+    targets = truth
+    if coding.kind == "instances":
+        parted = (_parted(mask, name) for mask, name in zip(masks, mask_names, strict=True))
+        targets = [_classes(coding, mask) for mask in parted]
+    return Dataset(names, planes, targets, truth, list(images), coding, preprocessing)
+
+
+def default_preprocessing(
+    images: Sequence[np.ndarray], names: Sequence[str] | None = None
+) -> Preprocessing:
+    """Standardized; one channel where every image is grey, else three. `names` is for errors."""
+    grey = True
+    for i, image in enumerate(images):
+        with _naming(names[i] if names else f"image {i}"):
+            grey = is_grey(image) and grey
+    return Preprocessing(1 if grey else 3, "standardize")
+
+
+@contextmanager
+def _naming(file: str) -> Iterator[None]:
+    """Put the name of the file before the message of a DataError."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{file}: {error}") from error
+
+
+def _classes(coding: Coding, mask: np.ndarray, name: str = "mask") -> np.ndarray:
+    # At most 256 classes: a byte a pixel, since the whole set is held in memory.
+    return coding.encode(mask, name).astype(np.uint8)
+
+
+def _parted(mask: np.ndarray, name: str) -> np.ndarray:
+    plain = plain_mask(mask, name)
+    if plain.ndim == 3:  # ids drawn as colours
+        plain = np.tensordot(plain.astype(np.int64), (1 << 16, 1 << 8, 1), axes=1)
+    return separate_touching(plain)
+
+
+def _check_sizes(image: np.ndarray, mask: np.ndarray, image_file: str, mask_file: str) -> None:
+    if image.shape[1:] != mask.shape:
+        (height, width), (mask_height, mask_width) = image.shape[1:], mask.shape
+        raise DataError(
+            f"{image_file} is {height}x{width} but {mask_file} is {mask_height}x{mask_width} "
+            "(height x width); image and mask must have the same size"
+        )

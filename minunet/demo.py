@@ -1,0 +1,110 @@
+"""`minunet demo`: watch a small U-Net learn to find generated cells. No data, no download."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minunet import metrics, pictures
+from minunet.data import Dataset, cells, from_arrays, write_image
+from minunet.extras import MissingExtra, require
+from minunet.progress import progress
+from minunet.runs import (
+    Reporter,
+    RunFolder,
+    describe_model,
+    preview_rows,
+    score_name,
+)
+from minunet.train import History, Recipe, Trainer, evenly
+from minunet.unet import UNet
+from minunet.weights import save
+
+SIDE = 128  # pixels
+TRAINING, VALIDATION, SHOWN = 64, 16, 4  # images
+FEATURES = (8, 16, 32)
+RECIPE: dict[str, Any] = {"crop": 64, "lr": 0.1}  # many small steps: they learn more in a minute than few large ones
+
+
+def demo(out: Path, seed: int, steps: int | None, minutes: float | None, started: float) -> History:
+    """Generate, train, score, draw. `started`: time.monotonic() when the process began."""
+    folder = RunFolder(out, overwrite=True)
+    folder.start()
+    training, validation = generate(seed)
+    print(f"cells     {TRAINING} generated images to train on, {VALIDATION} others to judge by, "
+          f"{SIDE} x {SIDE} px (--seed {seed})")  # fmt: skip
+    model = UNet(1, 2, features=FEATURES, padding="same", norm="batch", seed=seed)
+    trainer = Trainer(model, training, validation, Recipe(seed=seed, **RECIPE))
+    print(f"network   {describe_model(model)}")
+    print("score     mean IoU of cells: their overlap with the truth, 0 to 1, mean over the images")
+    baselines = metrics.baselines(validation)
+    drawing = pictures.available()
+    with progress() as display:
+        reporter = Reporter(folder, trainer, display, baselines, {"seed": seed})
+        history = reporter.watch(steps, minutes, started)
+    save(model, folder.model)
+    images = write_samples(out / "images", evenly(validation, SHOWN))
+    _say_scores(history, baselines)
+    if drawing:
+        draw(out, model, validation, history, baselines)
+    _say_next(out, folder, images, drawing)
+    return history
+
+
+def generate(seed: int) -> tuple[Dataset, Dataset]:
+    """The training images and the others; the same seed gives the same ones."""
+    images, labels = cells(TRAINING + VALIDATION, size=SIDE, seed=seed)
+    dataset = from_arrays(images, labels, target="instances")
+    dataset.names = [f"cells{i:03d}" for i in range(len(dataset))]
+    indices = range(len(dataset))
+    return dataset.subset(indices[:TRAINING]), dataset.subset(indices[TRAINING:])
+
+
+def write_samples(folder: Path, dataset: Dataset) -> Path:
+    """A few images to try `minunet predict` on: PNG, or NPY in the base install."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        require("PIL", extra="train")
+        suffix = ".png"
+    except MissingExtra:
+        suffix = ".npy"
+    for name, raw in zip(dataset.names, dataset.raw, strict=True):
+        write_image(folder / f"{name}{suffix}", np.asarray(raw))
+    return folder
+
+
+def draw(out: Path, model: UNet, validation: Dataset, history: History, baselines: dict[str, float]) -> None:
+    title = (
+        f"cells the network has not seen: mean IoU {history.records[0]['score']:.2f} untrained, "
+        f"{history.best_score:.2f} after {history.best_step} steps"
+    )
+    rows = preview_rows(model, evenly(validation, SHOWN))
+    pictures.overview(out / "overview.png", rows, title, ["cells"])
+    pictures.curves(out / "curves.png", history.records, baselines, score_name(validation))
+
+
+def _say_scores(history: History, baselines: dict[str, float]) -> None:
+    assert history.best_score is not None
+    scores = {
+        "untrained network": history.records[0]["score"],
+        **baselines,
+        f"trained network, step {history.best_step}": history.best_score,
+    }
+    width = max(len(name) for name in scores)
+    print("\nmean IoU of cells, on images that were not trained on")
+    for name, score in scores.items():
+        print(f"  {name.ljust(width)}  {score:.3f}  {'#' * round(40 * score)}")
+
+
+def _say_next(out: Path, folder: RunFolder, images: Path, drawing: bool) -> None:
+    print()
+    if drawing:
+        print(f"look at   {out / 'overview.png'}  images, truth, prediction, uncertainty")
+        print(f"          {out / 'curves.png'}    how it learned")
+    else:
+        print('no pictures: they need matplotlib (pip install "minunet[train]")')
+    print(f"next      minunet predict {folder.model} {images} --out {out / 'predictions'}"
+          f"{' --overlay' if drawing else ''}")  # fmt: skip
+    print(f"          minunet info {folder.model}")

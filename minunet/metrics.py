@@ -1,0 +1,166 @@
+"""Scores, the baselines that they stand beside, and cells counted as instances.
+
+Mean IoU of cells: the IoU of the foreground in an image, 1 where prediction and truth are both
+empty, averaged over the images. Mean IoU of classes: the IoU of each class, pooled over all images
+(background included), averaged over the classes. In masks, values are class indices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import permutations
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from minunet.data.preprocessing import luminance
+from minunet.extras import require
+
+if TYPE_CHECKING:
+    from minunet.data.dataset import Dataset
+
+BINS = 256
+
+
+def iou(prediction: np.ndarray, truth: np.ndarray) -> float:
+    """Intersection over union of two foregrounds (non-zero pixels); 1 where both are empty."""
+    _check_shapes(prediction, truth)
+    prediction, truth = prediction != 0, truth != 0
+    union = np.count_nonzero(prediction | truth)
+    return np.count_nonzero(prediction & truth) / union if union else 1.0
+
+
+def dice(prediction: np.ndarray, truth: np.ndarray) -> float:
+    """2 |intersection| / (|prediction| + |truth|) of two foregrounds; 1 where both are empty."""
+    overlap = iou(prediction, truth)
+    return 2 * overlap / (1 + overlap)
+
+
+def mean_iou_cells(predictions: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> float:
+    """Mean IoU of cells: `iou` of each image, averaged. ValueError where there is no image."""
+    return float(np.mean([iou(p, t) for p, t in _paired(predictions, truths)]))
+
+
+def confusion(prediction: np.ndarray, truth: np.ndarray, classes: int) -> np.ndarray:
+    """Pixel counts, (classes, classes) int64: row = true class, column = predicted class.
+
+    ValueError where a class lies outside 0..classes-1.
+    """
+    _check_shapes(prediction, truth)
+    for array in (prediction, truth):
+        if array.size and (array.min() < 0 or array.max() >= classes):
+            raise ValueError(f"a class lies outside 0..{classes - 1}")
+    cell = truth.astype(np.int64).ravel() * classes + prediction.ravel()
+    return np.bincount(cell, minlength=classes * classes).reshape(classes, classes)
+
+
+def iou_per_class(counts: np.ndarray) -> np.ndarray:
+    """IoU of each class (K,) from a `confusion`; NaN for a class that occurs nowhere."""
+    hits = np.diagonal(counts).astype(np.float64)
+    union = counts.sum(axis=0) + counts.sum(axis=1) - hits
+    return np.divide(hits, union, out=np.full(len(counts), np.nan), where=union > 0)
+
+
+def mean_iou_classes(counts: np.ndarray) -> float:
+    """Mean of `iou_per_class` over the classes that occur in truth or prediction."""
+    return float(np.nanmean(iou_per_class(counts)))
+
+
+def score(predictions: Sequence[np.ndarray], truths: Sequence[np.ndarray], classes: int) -> float:
+    """What training reports: mean IoU of cells for two classes, of classes for more."""
+    if classes == 2:
+        return mean_iou_cells(predictions, truths)
+    counts = (confusion(p, t, classes) for p, t in _paired(predictions, truths))
+    return mean_iou_classes(np.sum(list(counts), axis=0))
+
+
+def otsu_threshold(image: np.ndarray) -> float:
+    """Otsu's threshold of an image of any real dtype: pixels above it are the brighter side.
+
+    It parts a histogram of 256 bins between minimum and maximum so that the variance between the
+    two sides is largest; of equally good bins the middle one is taken. A constant image has its
+    value as threshold, so that nothing lies above.
+    """
+    values = np.asarray(image, np.float64)
+    low, high = values.min(), values.max()
+    if low == high:
+        return float(low)
+    counts, edges = np.histogram(values, BINS, (low, high))
+    below = np.cumsum(counts)[:-1]  # pixels on the darker side of each inner edge
+    above = values.size - below
+    centre = (edges[:-1] + edges[1:]) / 2
+    sum_below = np.cumsum(counts * centre)[:-1]
+    sum_above = np.sum(counts * centre) - sum_below
+    between = below * above * (sum_below / below - sum_above / above) ** 2
+    best = np.flatnonzero(between >= between.max() * (1 - 1e-12))
+    return float(edges[1:-1][best[len(best) // 2]])
+
+
+def otsu_foreground(image: np.ndarray) -> np.ndarray:
+    """Raw image of any layout -> bool (H, W): the pixels brighter than its Otsu threshold."""
+    grey = luminance(image)
+    return grey > otsu_threshold(grey)
+
+
+def baselines(dataset: Dataset) -> dict[str, float]:
+    """What needs no learning, in the score of training (see `score`).
+
+    "all background" is class 0 everywhere. "Otsu" is one threshold an image; which class the
+    bright and the dark side are is chosen for the whole set, as the pair that scores best.
+    Where the foreground of two classes covers more than half of the set, "all foreground" is
+    added: there it is the floor that a model has to beat.
+    """
+    truths, classes = dataset.truth, dataset.coding.classes
+    background = score([np.zeros_like(truth) for truth in truths], truths, classes)
+    bright = [otsu_foreground(image) for image in dataset.raw]
+    found = {"all background": background, "Otsu": _best_sides(bright, truths, classes)}
+    if classes == 2 and 2 * sum(map(np.count_nonzero, truths)) > sum(t.size for t in truths):
+        found["all foreground"] = score([np.ones_like(t) for t in truths], truths, classes)
+    return found
+
+
+def _best_sides(bright: list[np.ndarray], truths: list[np.ndarray], classes: int) -> float:
+    if classes == 2:
+        return max(mean_iou_cells(bright, truths), mean_iou_cells([~b for b in bright], truths))
+    # Rows = true class, columns 0 and 1 = dark and bright side, over all images.
+    pairs = zip(bright, truths, strict=True)
+    sides = np.sum([confusion(b.astype(np.int64), t, classes)[:, :2] for b, t in pairs], axis=0)
+    best = 0.0
+    for dark_and_bright in permutations(range(classes), 2):
+        counts = np.zeros((classes, classes), np.int64)
+        counts[:, dark_and_bright] = sides
+        best = max(best, mean_iou_classes(counts))
+    return best
+
+
+def label_instances(
+    probability: np.ndarray, threshold: float = 0.5, min_size: int = 10
+) -> np.ndarray:
+    """Foreground probability (H, W) -> int32 (H, W): 0 background, cells 1..n.
+
+    A cell is a connected piece of pixels with probability > threshold and of at least `min_size`
+    pixels. Pixels are connected by their sides, not by their corners: cells that were parted by a
+    one-pixel border may still touch at a corner. Needs SciPy (extra "train").
+    """
+    if np.ndim(probability) != 2:
+        raise ValueError(f"probability must be (H, W), not of shape {np.shape(probability)}")
+    ndimage = require("scipy.ndimage", extra="train")
+    pieces, count = ndimage.label(np.asarray(probability) > threshold)
+    keep = np.bincount(pieces.ravel(), minlength=count + 1) >= min_size
+    keep[0] = False
+    return (np.cumsum(keep) * keep).astype(np.int32)[pieces]
+
+
+def _paired(
+    predictions: Sequence[np.ndarray], truths: Sequence[np.ndarray]
+) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+    if len(predictions) != len(truths) or not len(truths):
+        raise ValueError(f"{len(predictions)} predictions for {len(truths)} masks")
+    return zip(predictions, truths, strict=True)
+
+
+def _check_shapes(prediction: np.ndarray, truth: np.ndarray) -> None:
+    if np.shape(prediction) != np.shape(truth):
+        raise ValueError(
+            f"prediction of shape {np.shape(prediction)} for a truth of {np.shape(truth)}"
+        )

@@ -1,0 +1,244 @@
+"""Pictures to judge a model by: overlays, image rows with uncertainty, curves.
+
+Class colours are those of Okabe and Ito, which colour-blind readers can tell apart; class 0
+(the background) stays clear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from minunet.data import Coding
+from minunet.extras import require
+from minunet.files import atomic_write
+
+CLASS_COLORS = np.array(
+    [
+        (230, 159, 0),  # orange
+        (86, 180, 233),  # sky blue
+        (0, 158, 115),  # bluish green
+        (240, 228, 66),  # yellow
+        (0, 114, 178),  # blue
+        (213, 94, 0),  # vermilion
+        (204, 121, 167),  # purple
+    ],
+    dtype=np.uint8,
+)
+INK, MUTED, GRID = "#1a1a1a", "#5f5f5f", "#d9d9d9"
+LOSS_COLOR, SCORE_COLOR = "#0072b2", "#d55e00"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image of a picture: raw image, class indices (H, W) and probabilities (K, H, W)."""
+
+    name: str
+    image: np.ndarray
+    truth: np.ndarray
+    probabilities: np.ndarray
+    note: str = ""  # stands under the prediction's title, e.g. its score
+
+
+def display(image: np.ndarray) -> np.ndarray:
+    """Any image (H, W), (H, W, 3) or (C, H, W) as uint8 (H, W, 3), scaled to be seen.
+
+    8-bit colours stay as they are; of all else the values from the 0.5th to the 99.5th percentile
+    are spread over black to white.
+    """
+    image = np.asarray(image)
+    if image.ndim == 3 and image.shape[-1] not in (1, 3) and image.shape[0] < image.shape[-1]:
+        image = np.moveaxis(image, 0, -1)
+    if image.ndim == 3 and image.shape[-1] != 3:
+        image = image[..., 0]
+    if image.ndim == 3 and image.dtype == np.uint8:
+        return image
+    low, high = np.percentile(image, (0.5, 99.5))
+    grey = (image.astype(np.float64) - low) / max(high - low, 1e-12)
+    seen = (255 * grey.clip(0, 1) + 0.5).astype(np.uint8)
+    return seen if seen.ndim == 3 else np.repeat(seen[..., None], 3, axis=2)
+
+
+def overlay(image: np.ndarray, classes: np.ndarray, strength: float = 0.35) -> np.ndarray:
+    """The image with each class tinted in its colour and outlined; uint8 (H, W, 3)."""
+    seen = display(image).astype(np.float64)
+    colors = CLASS_COLORS[(classes - 1) % len(CLASS_COLORS)]
+    weight = np.where(classes > 0, strength, 0.0)
+    weight[outline(classes)] = 1.0
+    return (seen + weight[..., None] * (colors - seen) + 0.5).astype(np.uint8)
+
+
+def outline(classes: np.ndarray) -> np.ndarray:
+    """Pixels of a class that have a pixel of a lower one above, below, left or right."""
+    padded = np.pad(classes, 1, mode="edge")
+    lowest = classes
+    for shifted in (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]):
+        lowest = np.minimum(lowest, shifted)
+    return lowest < classes
+
+
+def uncertainty(probabilities: np.ndarray) -> np.ndarray:
+    """Entropy of the class probabilities (K, H, W), 0 (sure) to 1 (all classes alike); (H, W)."""
+    p = np.clip(probabilities.astype(np.float64), 1e-12, 1.0)
+    return -(p * np.log(p)).sum(axis=0) / np.log(len(p))
+
+
+def class_names(coding: Coding) -> list[str]:
+    """Names of the classes 1, 2, ... by what stands for them in the masks."""
+    if coding.kind == "colors":
+        return [f"colour {color}" for color in coding.values[1:]]
+    if coding.classes > 2:
+        return [f"value {value}" for value in coding.values[1:]]
+    return ["foreground"]
+
+
+def overview(path: str | Path, rows: Sequence[Row], title: str, names: Sequence[str]) -> None:
+    """A picture with a row an image: image, truth, prediction, uncertainty.
+
+    names: of the classes 1, 2, ... Needs matplotlib (MissingExtra otherwise).
+    """
+    require("matplotlib", extra="train")
+    from matplotlib.figure import Figure
+
+    panel, left, top, bottom = 2.3, 0.15, 0.8, 0.75  # inches
+    figure = Figure(figsize=(4 * panel + left, len(rows) * panel + top + bottom), dpi=110)
+    axes = figure.subplots(len(rows), 4, squeeze=False)
+    height = figure.get_figheight()
+    figure.subplots_adjust(
+        left=0.012, right=0.988, top=1 - top / height, bottom=bottom / height,
+        wspace=0.04, hspace=0.04,
+    )  # fmt: skip
+    for row, line in zip(rows, axes, strict=True):
+        heat = _draw_row(row, line)
+    for axis, name in zip(axes[0], ("image", "truth", "prediction", "uncertainty"), strict=True):
+        axis.set_title(name, fontsize=11, color=INK, pad=5)
+    figure.text(0.012, 1 - 0.3 / height, title, fontsize=13, color=INK, va="center")
+    _color_bar(figure, heat, axes[-1][3], bottom / height)
+    _legend(figure, names, height)
+    _save(figure, path)
+
+
+def _draw_row(row: Row, axes: Sequence[Any]) -> Any:
+    predicted = row.probabilities.argmax(axis=0)
+    for axis, picture in zip(
+        axes,
+        (display(row.image), overlay(row.image, row.truth), overlay(row.image, predicted)),
+        strict=False,
+    ):
+        axis.imshow(picture, interpolation="nearest")
+    heat = axes[3].imshow(uncertainty(row.probabilities), cmap="cividis", vmin=0, vmax=1)
+    _label(axes[0], row.name)
+    _label(axes[2], row.note)
+    for axis in axes:
+        axis.set_axis_off()
+    return heat
+
+
+def _label(axis: Any, text: str) -> None:
+    if text:
+        axis.text(
+            0.03, 0.03, text, transform=axis.transAxes, fontsize=8, color="white", va="bottom",
+            bbox={"facecolor": "black", "alpha": 0.6, "pad": 2, "edgecolor": "none"},
+        )  # fmt: skip
+
+
+def _color_bar(figure: Any, heat: Any, last_axis: Any, bottom: float) -> None:
+    place = last_axis.get_position()
+    axis = figure.add_axes((place.x0, 0.72 * bottom, place.width, 0.12 * bottom))
+    bar = figure.colorbar(heat, cax=axis, orientation="horizontal", ticks=[0, 0.5, 1])
+    bar.ax.set_xticklabels(["0 (sure)", "0.5", "1 (a guess)"], fontsize=8, color=MUTED)
+    bar.ax.get_xticklabels()[0].set_horizontalalignment("left")
+    bar.ax.get_xticklabels()[2].set_horizontalalignment("right")
+    bar.outline.set_visible(False)
+
+
+def _legend(figure: Any, names: Sequence[str], height: float) -> None:
+    from matplotlib.patches import Patch
+
+    shown = names[: len(CLASS_COLORS)]  # beyond that, colours repeat
+    patches = [Patch(color=CLASS_COLORS[k] / 255, label=name) for k, name in enumerate(shown)]
+    figure.legend(
+        handles=patches, loc="center left", bbox_to_anchor=(0.005, 0.4 / height), fontsize=9,
+        ncols=len(patches), frameon=False, labelcolor=MUTED,
+    )  # fmt: skip
+
+
+def curves(
+    path: str | Path,
+    records: Sequence[dict[str, Any]],
+    baselines: dict[str, float],
+    score_name: str,
+) -> None:
+    """Loss, score and learning rate over the steps of a run, the baselines as dashed lines.
+
+    records: as in `minunet.train.History`. Needs matplotlib (MissingExtra otherwise).
+    """
+    require("matplotlib", extra="train")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 7), dpi=110, layout="constrained")
+    top, middle, low = figure.subplots(3, 1, sharex=True, height_ratios=(4, 4, 1.3))
+    _draw_losses(top, records)
+    _draw_scores(middle, records, baselines)
+    steps, rates = _column(records, "lr")
+    low.plot(steps, rates, color=MUTED, linewidth=1.5)
+    low.set_xlabel("step", color=INK)
+    for axis, title in ((top, "loss"), (middle, score_name), (low, "learning rate")):
+        axis.set_title(title, loc="left", fontsize=11, color=INK)
+        axis.grid(axis="y", color=GRID, linewidth=0.7)
+        axis.set_axisbelow(True)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.spines[["left", "bottom"]].set_color(GRID)
+        axis.tick_params(colors=MUTED, labelsize=9)
+    _save(figure, path)
+
+
+def _draw_losses(axis: Any, records: Sequence[dict[str, Any]]) -> None:
+    axis.plot(*_column(records, "loss"), color=LOSS_COLOR, linewidth=1.5, label="training")
+    steps, losses = _column(records, "validation_loss")
+    if steps:
+        axis.plot(steps, losses, "o-", color=SCORE_COLOR, markersize=4, label="validation")
+        axis.legend(frameon=False, fontsize=9, labelcolor=INK)
+    axis.set_ylim(bottom=0)
+
+
+def _draw_scores(axis: Any, records: Sequence[dict[str, Any]], baselines: dict[str, float]) -> None:
+    steps, scores = _column(records, "score")
+    if not steps:
+        axis.text(0.5, 0.5, "no validation images", transform=axis.transAxes, ha="center")
+        return
+    axis.plot(steps, scores, "o-", color=SCORE_COLOR, markersize=4, label="validation")
+    best = max(range(len(scores)), key=scores.__getitem__)
+    axis.annotate(
+        f"best {scores[best]:.3f}", (steps[best], scores[best]), xytext=(0, 7),
+        textcoords="offset points", ha="right" if best else "left", fontsize=9, color=INK,
+    )  # fmt: skip
+    for style, (name, value) in zip(("--", ":"), baselines.items(), strict=False):
+        axis.axhline(value, color=MUTED, linestyle=style, linewidth=1.2, label=f"{name} {value:.3f}")
+    axis.set_ylim(0, 1.05)
+    axis.legend(frameon=False, fontsize=9, labelcolor=INK, loc="lower right")
+
+
+def _column(records: Sequence[dict[str, Any]], name: str) -> tuple[list[int], list[float]]:
+    rows = [record for record in records if name in record]
+    return [record["step"] for record in rows], [record[name] for record in rows]
+
+
+def _save(figure: Any, path: str | Path) -> None:
+    def write(file: IO[bytes]) -> None:
+        figure.savefig(file, format="png", metadata={"Software": None})
+
+    atomic_write(Path(path), write)
+
+
+def available() -> bool:
+    """Whether matplotlib is there; imports it, so that its start-up falls here and not later."""
+    try:
+        require("matplotlib.figure", extra="train")
+    except ImportError:
+        return False
+    return True

@@ -1,0 +1,92 @@
+"""Probabilities for one image of any size.
+
+The network only takes some sizes: a valid one needs a side of -4 modulo 2^L and loses
+6 * 2^L - 4 pixels a side, a same-padded one is at its best at multiples of 2^L, where no skip is
+resized. So the image is first continued by reflection, and the result cut back to its size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from minunet import functional as F
+from minunet.autograd import no_grad
+
+if TYPE_CHECKING:
+    from minunet.data import Preprocessing
+    from minunet.unet import UNet
+
+
+def predict(model: UNet, image: np.ndarray) -> np.ndarray:
+    """Class probabilities of one image, at the image's own size.
+
+    image: (H, W), (H, W, C) or (C, H, W), raw integers or floats, as it comes from the file; the
+    model's own preprocessing is applied. Every size from 1 x 1 works.
+
+    Returns (K, H, W) in the model's dtype, summing to 1 over K. A model with one output channel
+    gives K = 2: [1 - p, p]. The model runs in evaluation mode and is then put back as it was.
+
+    Raises ValueError where the image's channels do not fit the model.
+    """
+    return probabilities(predict_logits(model, prepare(model, image)))
+
+
+def prepare(model: UNet, image: np.ndarray) -> np.ndarray:
+    """The raw image as the network wants it: (C, H, W) in the model's dtype."""
+    return preprocessing_of(model)(image, dtype=model.dtype)
+
+
+def preprocessing_of(model: UNet) -> Preprocessing:
+    """The model's preprocessing; a model that was never trained at least knows its channels."""
+    from minunet.data import Preprocessing  # late, since `import minunet` imports this file
+
+    known = model.preprocessing or Preprocessing()
+    return Preprocessing(known.channels or model.in_channels, known.normalize)
+
+
+def predict_logits(model: UNet, x: np.ndarray) -> np.ndarray:
+    """Logits (out_channels, H, W) of one prepared image x (C, H, W)."""
+    height, width = x.shape[1:]
+    padded = np.pad(x, ((0, 0), *reflection(model, (height, width))), mode="reflect")
+    with evaluating(model):
+        logits = model(padded[None])
+    return logits.numpy()[0, :, :height, :width]
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """(K, ...) logits to probabilities over the first axis; one logit gives [1 - p, p]."""
+    if len(logits) == 1:
+        logits = np.concatenate([np.zeros_like(logits), logits])  # softmax of (0, z) = sigmoid of z
+    with no_grad():
+        return F.softmax(logits[None]).numpy()[0]
+
+
+def reflection(model: UNet, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Pixels to add: ((top, bottom), (left, right)), so that the network takes the image and
+    the first `size` pixels of its output are the image's own."""
+    return _added(model, size[0]), _added(model, size[1])
+
+
+def _added(model: UNet, side: int) -> tuple[int, int]:
+    block = 2**model.levels
+    if model.padding == "same":
+        return 0, -side % block
+    margin = 6 * block - 4
+    return margin, margin + (4 - side) % block
+
+
+@contextmanager
+def evaluating(model: UNet) -> Iterator[None]:
+    """Evaluation mode without a graph; afterwards the model is in the mode it was in."""
+    was_training = model.training
+    model.eval()
+    try:
+        with no_grad():
+            yield
+    finally:
+        if was_training:
+            model.train()

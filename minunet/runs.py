@@ -1,0 +1,356 @@
+"""`minunet train`: from two folders of files to a folder with a model, its log and its pictures."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minunet import __version__, metrics, pictures
+from minunet.data import Dataset, load_folder
+from minunet.errors import UsageError, WorkFailed
+from minunet.files import atomic_write
+from minunet.predict import predict, preprocessing_of
+from minunet.progress import Progress, progress
+from minunet.train import History, Recipe, Trainer, evenly
+from minunet.unet import UNet
+from minunet.weights import load, save
+
+FEATURES = (16, 32, 64, 128)
+PREVIEW_IMAGES = 4
+FINISH_SECONDS = 3.0  # kept of --minutes for the pictures after the last step
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What `minunet train` is asked for."""
+
+    images: Path
+    masks: Path
+    out: Path
+    steps: int | None = None
+    minutes: float | None = None
+    features: tuple[int, ...] | None = None  # None: FEATURES, or those of `init`
+    padding: str | None = None  # None: "same", or that of `init`
+    norm: str | None = None  # None: "batch", or that of `init`
+    dropout: float | None = None
+    validation: float = 0.2  # share of the images that is not trained on
+    target: str = "auto"
+    mask_suffix: str = ""
+    init: Path | None = None
+    overwrite: bool = False
+    recipe: Recipe = field(default_factory=Recipe)
+
+
+class RunFolder:
+    """The files of one run."""
+
+    def __init__(self, path: Path, overwrite: bool = False) -> None:
+        self.path = path
+        self.model = path / "model.safetensors"
+        self.log = path / "log.jsonl"
+        self.settings = path / "settings.json"
+        self.curves = path / "curves.png"
+        self.preview = path / "preview.png"
+        if self.model.exists() and not overwrite:
+            raise UsageError(f"{self.model} exists already: give another --out, or --overwrite to replace it")
+
+    def start(self) -> None:
+        """Make the folder and clear away what an earlier run has left in it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        for file in (self.model, self.log, self.settings, self.curves, self.preview):
+            file.unlink(missing_ok=True)
+
+    def write_log(self, records: list[dict[str, Any]]) -> None:
+        lines = "".join(json.dumps(_rounded(record)) + "\n" for record in records)
+        atomic_write(self.log, lambda file: file.write(lines.encode()))
+
+    def write_settings(self, settings: dict[str, Any]) -> None:
+        text = json.dumps(settings, indent=2, default=str) + "\n"
+        atomic_write(self.settings, lambda file: file.write(text.encode()))
+
+
+def train_run(options: TrainOptions, started: float) -> History:
+    """The whole command. `started`: time.monotonic() when the process began."""
+    folder = RunFolder(options.out, options.overwrite)
+    trainer, settings = prepare(options)
+    baselines = {} if trainer.validation is None else metrics.baselines(trainer.validation)
+    folder.start()
+    drawing = pictures.available()
+    with progress() as display:
+        reporter = Reporter(folder, trainer, display, baselines, settings)
+        history = reporter.watch(options.steps, options.minutes, started)
+    if history.best_step is None:
+        save(trainer.model, folder.model)
+    if drawing:
+        draw_run(folder, trainer, history, baselines)
+    _say_farewell(folder, history, reporter, drawing)
+    return history
+
+
+def prepare(options: TrainOptions) -> tuple[Trainer, dict[str, Any]]:
+    """Read, split, build, and say what was found; the trainer, and what settings.json holds."""
+    origin = None if options.init is None else load(options.init)
+    dataset = load_folder(
+        options.images,
+        options.masks,
+        mask_suffix=options.mask_suffix,
+        target=options.target,
+        preprocessing=None if origin is None else preprocessing_of(origin),
+    )
+    model = build_model(options, dataset, origin)
+    training, validation = split(dataset, options.validation, options.recipe.seed)
+    trainer = Trainer(model, training, validation, options.recipe)
+    for line in describe(dataset):
+        print(line)
+    print(f"split     {_split_in_words(training, validation, trainer)}")
+    print(f"network   {describe_model(model)}")
+    print(f"crops     {trainer.crop[0]} x {trainer.crop[1]}, {options.recipe.batch_size} a batch")
+    settings = {
+        "minunet": __version__,
+        "options": asdict(options),
+        "architecture": model.architecture,
+        "crop": trainer.crop,
+        "loss": trainer.loss_name,
+        "training": training.names,
+        "validation": [] if validation is None else validation.names,
+    }
+    return trainer, settings
+
+
+def _split_in_words(training: Dataset, validation: Dataset | None, trainer: Trainer) -> str:
+    if validation is None or trainer.validation is None:
+        return f"{len(training)} to train on, none to validate on: no score, the last model is kept"
+    text = f"{len(training)} to train on, {len(validation)} to validate on"
+    if len(trainer.validation) < len(validation):
+        text += f" ({len(trainer.validation)} of them are looked at)"
+    return text + f", by seed {trainer.recipe.seed}"
+
+
+def draw_run(folder: RunFolder, trainer: Trainer, history: History, baselines: dict[str, float]) -> None:
+    """curves.png and preview.png."""
+    pictures.curves(folder.curves, history.records, baselines, score_name(trainer.dataset))
+    shown = evenly(trainer.validation or trainer.dataset, PREVIEW_IMAGES)
+    title = "training images" if trainer.validation is None else "validation images, not trained on"
+    names = pictures.class_names(shown.coding)
+    pictures.overview(folder.preview, preview_rows(trainer.model, shown), title, names)
+
+
+class Reporter:
+    """Runs a trainer, writes the log, keeps the best model in its folder, talks to the terminal."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        trainer: Trainer,
+        display: Progress,
+        baselines: dict[str, float],
+        settings: dict[str, Any],
+    ) -> None:
+        self.folder, self.trainer, self.display = folder, trainer, display
+        self.baselines, self.settings = baselines, settings
+        self.score_name = score_name(trainer.dataset)
+        self.records: list[dict[str, Any]] = []
+        self.rate = 0.0
+        self.saved_step: int | None = None
+
+    def watch(self, steps: int | None, minutes: float | None, started: float) -> History:
+        """Train; where that is cut short, leave a model behind and say so."""
+        if minutes is not None:
+            minutes = minutes_left(minutes, started)
+        try:
+            return self.trainer.fit(steps, minutes, self.report, self.progress)
+        except KeyboardInterrupt:
+            if self.saved_step is None:
+                save(self.trainer.model, self.folder.model)
+            self.display.say(f"stopped: {self._kept()}, {self.folder.log} the log")
+            raise
+        except WorkFailed as error:
+            if self.saved_step is None:
+                raise
+            raise WorkFailed(f"{error}; {self._kept()}") from None
+
+    def _kept(self) -> str:
+        which = "the model as it is now"
+        if self.saved_step is not None:
+            which = f"the best model so far (step {self.saved_step})"
+        return f"{self.folder.model} holds {which}"
+
+    def report(self, record: dict[str, Any]) -> None:
+        self.records.append(record)
+        if record["step"] == 0:
+            self._begin(record)
+        if record.get("best"):
+            save(self.trainer.model, self.folder.model)
+            self.saved_step = record["step"]
+        self.folder.write_log(self.records)
+        self.rate = record.get("images_per_second", self.rate)
+        if "score" in record:
+            self.display.say(self._line(record))
+
+    def progress(self, done: int, loss: float) -> None:
+        self.display.update(done, loss, self.rate)
+
+    def _begin(self, record: dict[str, Any]) -> None:
+        steps = record["steps"]
+        if "step_seconds" in record:
+            self.display.say(
+                f"steps     {steps} (estimated from {record['step_seconds']:.3f} s a step; "
+                f"--steps {steps} repeats this run)"
+            )
+        self.folder.write_settings(self.settings | {"steps": steps})
+        self.display.start(steps)
+
+    def _line(self, record: dict[str, Any]) -> str:
+        loss = f"loss {record['loss']:.4f}" if "loss" in record else "untrained  "
+        best = " *" if record.get("best") else "  "
+        return (
+            f"step {record['step']:>{len(str(record['steps']))}}/{record['steps']}  {loss}  "
+            f"{self.score_name} {record['score']:.3f}{best}  ({_listed(self.baselines)})"
+        )
+
+
+def build_model(options: TrainOptions, dataset: Dataset, origin: UNet | None) -> UNet:
+    """The network as asked for, with channels and classes from the data or from --init."""
+    asked = {
+        "features": None if options.features is None else list(options.features),
+        "padding": options.padding,
+        "norm": options.norm,
+        "dropout": options.dropout,
+    }
+    asked = {name: value for name, value in asked.items() if value is not None}
+    if origin is not None:
+        _check_init(options, asked, dataset, origin)
+        return origin
+    classes = dataset.coding.classes
+    if options.recipe.loss == "bce" and classes != 2:
+        raise UsageError(f"--loss bce is for two classes, and the masks have {classes}: use ce")
+    shape: dict[str, Any] = {"features": list(FEATURES), "padding": "same", "norm": "batch", "dropout": 0.0} | asked
+    if shape["norm"] == "none":
+        shape["norm"] = None
+    try:
+        return UNet(
+            in_channels=dataset.channels,
+            out_channels=1 if options.recipe.loss == "bce" else classes,
+            seed=options.recipe.seed,
+            **shape,
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def _check_init(options: TrainOptions, asked: dict[str, Any], dataset: Dataset, origin: UNet) -> None:
+    for name, value in asked.items():
+        has = origin.architecture[name] or ("none" if name == "norm" else 0.0)
+        if has != value:
+            raise UsageError(f"{options.init} has {name} {has}, not {value}: leave out --{name}, or --init")
+    outputs, classes = origin.out_channels, dataset.coding.classes
+    if max(outputs, 2) != classes:
+        raise UsageError(
+            f"{options.init} tells {max(outputs, 2)} classes apart, and the masks have {classes}: "
+            "start without --init, or check --target"
+        )
+
+
+def split(dataset: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset | None]:
+    """Training and validation images; no validation images at a share of 0."""
+    if not 0 <= share < 1:
+        raise UsageError(f"--validation is a share from 0 up to 1 (not included), not {share:g}")
+    if share == 0:
+        return dataset, None
+    if len(dataset) < 2:
+        raise UsageError(
+            "one image cannot be split into training and validation: add images, "
+            "or train without a check by --validation 0"
+        )
+    return dataset.split(validation=share, seed=seed)
+
+
+def minutes_left(minutes: float, started: float) -> float:
+    """What is left of --minutes for `fit`, when start-up and the pictures are taken off."""
+    gone = time.monotonic() - started + FINISH_SECONDS
+    left = minutes - gone / 60
+    if left <= 0.02:
+        raise UsageError(
+            f"--minutes {minutes:g} is too short: start-up, reading and the pictures alone take {gone:.0f} s"
+        )
+    return left
+
+
+def describe(dataset: Dataset) -> list[str]:
+    """What was found, in lines for the terminal."""
+    sizes = Counter(image.shape[1:] for image in dataset.images)
+    (height, width), _ = sizes.most_common(1)[0]
+    size = f"{height} x {width} px"
+    if len(sizes) > 1:
+        heights, widths = zip(*sizes, strict=True)
+        size = f"{len(sizes)} sizes from {min(heights)} x {min(widths)} to {max(heights)} x {max(widths)} px"
+    channels = dataset.channels
+    kind = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
+    types = " and ".join(sorted({str(raw.dtype) for raw in dataset.raw}))
+    return [
+        f"images    {len(dataset)}, {size}, {kind}, {types}",
+        f"masks     {dataset.coding.describe()}",
+    ]
+
+
+def describe_model(model: UNet) -> str:
+    shape = model.architecture
+    features = "-".join(str(count) for count in shape["features"])
+    norm = f"{shape['norm']} norm" if shape["norm"] else "no norm"
+    parameters = sum(parameter.data.size for parameter in model.parameters())
+    return f"U-Net {features}, padding {shape['padding']}, {norm}: {parameters:,} parameters"
+
+
+def score_name(dataset: Dataset) -> str:
+    return "mean IoU of cells" if dataset.coding.classes == 2 else "mean IoU of classes"
+
+
+def preview_rows(model: UNet, dataset: Dataset) -> list[pictures.Row]:
+    """Each image with what the model makes of it, for `pictures.overview`."""
+    rows = []
+    for name, raw, truth in zip(dataset.names, dataset.raw, dataset.truth, strict=True):
+        p = predict(model, raw)
+        score = metrics.score([p.argmax(axis=0)], [truth], dataset.coding.classes)
+        rows.append(pictures.Row(name, raw, truth, p, f"IoU {score:.2f}"))
+    return rows
+
+
+def _say_farewell(folder: RunFolder, history: History, reporter: Reporter, drawing: bool) -> None:
+    print()
+    if history.stopped_at is not None:
+        print(
+            f"The time was up at step {history.stopped_at} of {history.steps}: the machine became "
+            f"slower than it was at the start, so --steps {history.steps} gives a longer run."
+        )
+    if history.best_score is not None:
+        print(
+            f"best {reporter.score_name} {history.best_score:.3f} at step {history.best_step}"
+            f"  ({_listed(reporter.baselines)})"
+        )
+    print(f"{folder.model}  the {'best' if history.best_step else 'last'} model")
+    print(f"{folder.log}  a line a report")
+    if drawing:
+        print(f"{folder.curves}  loss and score over the steps")
+        print(f"{folder.preview}  images, truth, prediction, uncertainty")
+    else:
+        print('no pictures: they need matplotlib (pip install "minunet[train]")')
+    print(f"next: minunet predict {folder.model} IMAGES --out predictions --overlay")
+
+
+def _listed(baselines: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in baselines.items())
+
+
+def _rounded(record: dict[str, Any]) -> dict[str, Any]:
+    """Six digits; JSON has no NaN, so that becomes null."""
+    return {name: _number(value) if isinstance(value, float) else value for name, value in record.items()}
+
+
+def _number(value: float) -> float | None:
+    return float(f"{value:.6g}") if np.isfinite(value) else None

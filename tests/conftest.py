@@ -1,0 +1,29 @@
+"""What every test gets: the same random numbers each run, and the way to the real data."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+# No deadline: the first call of a kernel compiles it. Derandomized: a run is a fact, not a draw.
+settings.register_profile("minunet", deadline=None, derandomize=True)
+settings.load_profile("minunet")
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    """Tests make their own generators; this covers code that uses the global ones."""
+    random.seed(0)
+    np.random.seed(0)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data sets, which lies beside the checkout and is not part of it."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("the real data sets are not here (../shared/data)")
+    return SHARED_DATA

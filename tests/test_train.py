@@ -1,0 +1,294 @@
+"""The training loop: it learns, repeats itself to the bit, keeps the best, and plans its time."""
+
+import math
+
+import numpy as np
+import pytest
+
+import minunet as mn
+from minunet import budget
+from minunet.data import cells, from_arrays
+from minunet.errors import UsageError, WorkFailed
+from minunet.train import LOSSES, Recipe, Trainer, default_crop, evenly, learning_rate
+
+
+def network(**options):
+    shape = {"in_channels": 1, "out_channels": 2, "features": (4, 8), "padding": "same"}
+    return mn.UNet(**{**shape, "norm": "batch", "seed": 1, **options})
+
+
+@pytest.fixture(scope="module")
+def data():
+    dataset = from_arrays(*cells(10, size=32, seed=3), target="instances")
+    return dataset.subset(range(7)), dataset.subset(range(7, 10))
+
+
+def state(model):
+    return {name: array.copy() for name, array in model.state_dict().items()}
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+def test_it_learns(data):
+    training, validation = data
+    history = mn.fit(network(), training, validation, steps=60, lr=0.1)
+    losses = [record["loss"] for record in history.records[1:]]
+    assert np.mean(losses[-5:]) < 0.6 * losses[0]
+    assert history.best_score > history.records[0]["score"] + 0.2
+
+
+def test_two_runs_are_equal_to_the_bit(data):
+    training, validation = data
+    models = [network(dropout=0.2), network(dropout=0.2)]
+    for model in models:
+        mn.fit(model, training, validation, steps=5, seed=4)
+    assert_same(state(models[0]), state(models[1]))
+    other = network(dropout=0.2)
+    mn.fit(other, training, validation, steps=5, seed=5)
+    assert not np.array_equal(other.state_dict()["final_conv.weight"], models[0].state_dict()["final_conv.weight"])
+
+
+def test_reports_do_not_change_a_run(data):
+    """Looking at the validation images leaves no trace in what is learned."""
+    training, validation = data
+    with_look, without = network(), network()
+    seen = []
+
+    def report(record):
+        if record["step"] == record["steps"]:
+            seen.append(state(with_look))
+
+    mn.fit(with_look, training, validation, steps=5, report=report)
+    mn.fit(without, training, steps=5)
+    assert_same(seen[0], state(without))
+
+
+def test_the_best_weights_are_left_in_the_model(data):
+    training, validation = data
+    model, best = network(), []
+
+    def report(record):
+        if record.get("best"):
+            best.append(state(model))
+
+    history = mn.fit(model, training, validation, steps=24, lr=0.3, report=report)
+    assert_same(state(model), best[-1])
+    scores = {r["step"]: r["score"] for r in history.records if "score" in r and r["step"]}
+    assert history.best_score == max(scores.values()) == scores[history.best_step]
+    after = Trainer(model, training, validation, Recipe()).validate()
+    assert after["score"] == history.best_score
+
+
+def test_records(data):
+    training, validation = data
+    heard, ticks = [], []
+    history = mn.fit(
+        network(), training, validation, steps=30, report=heard.append,
+        progress=lambda done, loss: ticks.append(done),
+    )  # fmt: skip
+    assert heard == history.records
+    assert ticks == list(range(1, 31))
+    assert [record["step"] for record in heard] == list(range(31))
+    assert all(record["steps"] == history.steps == 30 for record in heard)
+    assert sum("score" in record for record in heard) == 1 + budget.VALIDATIONS
+    assert "loss" not in heard[0] and "score" in heard[-1]
+    for record in heard[1:]:
+        assert record["images_per_second"] > 0 and record["lr"] > 0 and record["loss"] > 0
+
+
+def test_without_validation_the_last_weights_stay(data):
+    history = mn.fit(network(), data[0], steps=3)
+    assert history.best_step is None and history.best_score is None
+    assert not any("score" in record for record in history.records)
+
+
+def test_the_model_takes_over_preprocessing_and_coding(data):
+    model = network()
+    mn.fit(model, data[0], steps=1)
+    assert model.preprocessing == data[0].preprocessing
+    assert model.coding == data[0].coding
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss(data, loss):
+    check_loss(network(out_channels=1 if loss == "bce" else 2), data, loss)
+
+
+def test_dice_of_a_single_logit(data):
+    check_loss(network(out_channels=1), data, "dice")
+
+
+def check_loss(model, data, loss):
+    history = mn.fit(model, *data, steps=2, loss=loss)
+    assert 0 < history.records[-1]["loss"] < 5
+    assert 0 < history.records[-1]["validation_loss"] < 5
+
+
+def test_a_single_logit_takes_bce_by_itself(data):
+    assert Trainer(network(out_channels=1), *data, Recipe()).loss_name == "bce"
+
+
+def test_a_valid_network_trains(data):
+    model = network(features=(4,), padding="valid", norm=None)
+    trainer = Trainer(model, *data, Recipe(crop=(36, 28)))
+    x, target = trainer.batch(0)
+    assert x.shape == (4, 1, 36, 28) and target.shape == (4, 20, 12)
+    history = mn.fit(model, *data, steps=2, crop=(36, 28))
+    assert history.best_step is not None
+
+
+def test_more_classes():
+    rng = np.random.default_rng(0)
+    masks = [np.repeat(np.arange(32) // 11, 32).reshape(32, 32).astype(np.uint8)] * 4
+    images = [mask * 60 + rng.integers(0, 20, mask.shape, dtype=np.uint8) for mask in masks]
+    model = network(out_channels=3)
+    history = mn.fit(model, from_arrays(images, masks), from_arrays(images, masks), steps=12, lr=0.1)
+    assert history.best_score > history.records[0]["score"]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(data):
+    model = network(norm=None)
+    with pytest.raises(WorkFailed, match=r"no longer finite at step \d+ .*--lr"):
+        mn.fit(model, data[0], steps=30, lr=1e20, clip=None, warmup=0)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({}, "needs either steps or minutes"),
+        ({"steps": 1, "minutes": 1}, "needs either steps or minutes"),
+        ({"steps": 0}, "above 0"),
+        ({"minutes": -1.0}, "above 0"),
+        ({"steps": 1, "lr": 0}, "lr must be above 0, not 0"),
+        ({"steps": 1, "lr": math.nan}, "lr must be above 0"),
+        ({"steps": 1, "batch_size": 0}, "batch_size must be above 0"),
+        ({"steps": 1, "loss": "mse"}, "loss must be one of ce.*'mse'"),
+        ({"steps": 1, "loss": "bce"}, "bce takes one output channel, not 2"),
+        ({"steps": 1, "momentum": -1}, "momentum must be finite and at least 0"),
+        ({"steps": 1, "schedule": "x"}, "schedule must be one of"),
+        ({"steps": 1, "crop": 3}, "crop does not fit: an image of 3 x 3 px is too small"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(data, options, message):
+    with pytest.raises(UsageError, match=message):
+        mn.fit(network(), *data, **options)
+
+
+def test_model_and_data_must_fit(data):
+    with pytest.raises(UsageError, match="one output channel takes the loss bce or dice, not ce"):
+        mn.fit(network(out_channels=1), data[0], steps=1, loss="ce")
+    with pytest.raises(UsageError, match="images have 1 channels, the model takes 3"):
+        mn.fit(network(in_channels=3), data[0], steps=1)
+    with pytest.raises(UsageError, match="masks have 2 classes, the model has 4 output"):
+        mn.fit(network(out_channels=4), data[0], steps=1)
+    with pytest.raises(UsageError, match="crop does not fit"):
+        mn.fit(network(padding="valid"), data[0], steps=1, crop=32)
+
+
+def images_of(*sizes):
+    images = [np.zeros(size, np.uint8) for size in sizes]
+    return from_arrays(images, [np.eye(*size, dtype=np.uint8) for size in sizes])
+
+
+@pytest.mark.parametrize(
+    "padding, sizes, crop",
+    [
+        ("same", [(256, 256)] * 3, (256, 256)),  # whole images
+        ("same", [(96, 128)] * 3, (96, 128)),
+        ("same", [(512, 512)] * 3, (256, 256)),  # too large: crops
+        ("same", [(90, 130)] * 3, (88, 88)),  # no fitting size
+        ("same", [(120, 120), (116, 112), (88, 88)], (112, 112)),
+        ("same", [(5, 5)] * 2, (16, 16)),  # reflected up
+        ("valid", [(120, 120)] * 2, (212, 212)),  # output 124
+        ("valid", [(512, 512)] * 2, (348, 348)),  # output 260
+    ],
+)
+def test_default_crop(padding, sizes, crop):
+    model = network(features=(1, 1, 1), padding=padding, norm=None)
+    assert default_crop(model, images_of(*sizes)) == crop
+    model.output_size(crop)  # legal
+
+
+def test_evenly_spaced_images(data):
+    assert evenly(data[0], 100) is data[0]
+    assert evenly(data[0], 3).names == [data[0].names[i] for i in (0, 2, 4)]
+
+
+def rates(steps=40, **recipe):
+    return np.array([learning_rate(Recipe(lr=1.0, **recipe), i, steps) for i in range(steps)])
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "step", "constant"])
+def test_the_rate_warms_up_and_never_passes_lr(schedule):
+    values = rates(schedule=schedule, warmup=4)
+    np.testing.assert_allclose(values[:5], [0.25, 0.5, 0.75, 1, 1])
+    assert (np.diff(values[4:]) <= 0).all() and values[-1] > 0
+
+
+def test_how_the_rate_falls():
+    assert rates(schedule="cosine")[-1] < 0.01
+    np.testing.assert_allclose(rates(30, schedule="step", warmup=0)[[0, 10, 20]], [1, 0.1, 0.01])
+    np.testing.assert_allclose(rates(schedule="constant", warmup=0), 1)
+
+
+@pytest.mark.parametrize("steps", [1, 5, 12, 13, 100, 1001])
+def test_events_are_evenly_spaced_and_end_with_the_run(steps):
+    due = [done for done in range(1, steps + 1) if budget.falls_due(done, steps, 12)]
+    assert len(due) == min(steps, 12)
+    assert due[-1] == steps
+    gaps = np.diff([0, *due])
+    assert gaps.max() - gaps.min() <= 1
+
+
+class FakeClock:
+    """A clock that only moves when something takes its time."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+    def takes(self, first, later):
+        """An action that is slow the first time, as what compiles is."""
+        seconds = iter([first])
+
+        def action():
+            self.now += next(seconds, later)
+
+        return action
+
+
+@pytest.mark.parametrize("minutes", [0.5, 5, 60])
+def test_the_plan_fills_the_time(minutes):
+    clock, seconds = FakeClock(), 60 * minutes
+    plan = budget.estimate(seconds, clock.takes(9, 0.25), clock.takes(2, 0.5), clock)
+    assert plan.step_seconds == pytest.approx(0.25)
+    assert plan.validation_seconds == pytest.approx(0.5)
+    whole = clock.now + plan.steps * 0.25 + (budget.VALIDATIONS + 1) * 0.5
+    assert budget.AIM * seconds - 0.25 <= whole <= budget.AIM * seconds
+
+
+def test_the_plan_has_at_least_one_step():
+    clock = FakeClock()
+    assert budget.estimate(1.0, clock.takes(50, 1), clock.takes(1, 1), clock).steps == 1
+
+
+def test_planning_leaves_no_trace_and_steps_repeat_the_run(data, monkeypatch):
+    monkeypatch.setattr(budget, "LIMIT", 100)  # a busy machine is no reason to stop before the end
+    planned, repeated = network(dropout=0.1), network(dropout=0.1)
+    history = mn.fit(planned, *data, minutes=0.03)
+    assert history.records[0]["step_seconds"] > 0
+    mn.fit(repeated, *data, steps=history.steps)
+    assert_same(state(planned), state(repeated))
+
+
+def test_when_the_time_is_up_the_run_ends_with_a_look(data):
+    trainer = Trainer(network(), *data, Recipe())
+    history = trainer.run(1000, -math.inf, {}, lambda record: None, lambda done, loss: None)
+    assert history.stopped_at == 1 == history.best_step
+    assert history.steps == 1000 and len(history.records) == 2
