@@ -54,8 +54,8 @@ def cache_folder() -> Path:
 class _Locator(_CacheLocator):
     """Where Numba's cache puts a kernel, and what makes its entry stale."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, module: str) -> None:
+        self._path, self._module = path, module
         self._py_file = str(path)  # Numba names it in its warnings
 
     def get_cache_path(self):
@@ -65,11 +65,11 @@ class _Locator(_CacheLocator):
         return source_hash(self._path)
 
     def get_disambiguator(self):
-        return self._path.parent.name
+        return self._module  # cached code refers to its module by name
 
     @classmethod
     def from_function(cls, py_func, py_file):
-        return cls(Path(py_file))
+        return cls(Path(py_file), py_func.__module__)
 
 
 @functools.cache

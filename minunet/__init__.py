@@ -11,13 +11,13 @@ from . import functional, kernels, nn, optim
 from .autograd import Tensor, no_grad
 from .kernels import set_num_threads, use_backend
 from .optim import SGD
+from .predict import predict
 from .unet import UNet
 
 if TYPE_CHECKING:
     from .data import separate_touching
     from .gradcheck import gradcheck
     from .metrics import label_instances
-    from .predict import predict
     from .train import fit
     from .weights import FileFormatError, load, save
 
@@ -30,7 +30,6 @@ _LATER = {
     "gradcheck": "gradcheck",
     "label_instances": "metrics",
     "load": "weights",
-    "predict": "predict",
     "save": "weights",
     "separate_touching": "data",
 }

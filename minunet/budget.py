@@ -34,8 +34,12 @@ def falls_due(done: int, steps: int, times: int) -> bool:
 
 
 def steps_that_fit(seconds: float, step_seconds: float, validation_seconds: float) -> int:
-    """How many steps, with the validations between them, fit into the time; at least one."""
-    for_steps = seconds - (VALIDATIONS + 1) * validation_seconds
+    """How many steps, with the validations between them, fit into the time; at least one.
+
+    Validations are granted half of the time at most: one that was measured while the machine was
+    busy must not leave a run without steps. Should they need more, the run is stopped at LIMIT.
+    """
+    for_steps = max(seconds - (VALIDATIONS + 1) * validation_seconds, seconds / 2)
     return max(1, int(for_steps / step_seconds))
 
 

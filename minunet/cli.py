@@ -135,16 +135,18 @@ def _command(commands: Any, name: str, help: str, run: Any) -> argparse.Argument
 
 
 def _add_demo(commands: Any) -> None:
+    from minunet.demo import STEPS
+
     parser = _command(commands, "demo", "train on generated cells for about a minute and draw the result", _demo)
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder (default: demo)")
     parser.add_argument("--seed", type=_natural, default=0, help="cells and weights (default: 0)")
-    _add_length(parser, "1.5")
+    _add_length(parser, f"{STEPS} steps", "train for M minutes")
     _add_machine(parser)
 
 
 def _add_train(commands: Any) -> None:
     from minunet.data import TARGETS
-    from minunet.runs import FEATURES
+    from minunet.runs import FEATURES, MINUTES
     from minunet.train import LOSSES, SCHEDULES, Recipe
 
     parser = _command(commands, "train", "train a U-Net on images and their masks", _train)
@@ -152,7 +154,7 @@ def _add_train(commands: Any) -> None:
     parser.add_argument("masks", metavar="MASKS", type=Path, help="folder of masks, same names")
     parser.add_argument("--out", metavar="RUN", type=Path, required=True, help="folder to write")
     parser.add_argument("--overwrite", action="store_true", help="replace the run in that folder")
-    _add_length(parser, "10")
+    _add_length(parser, f"{MINUTES:g}", "the whole command takes M minutes")
     parser.add_argument("--seed", type=_natural, default=Recipe.seed, help="split, weights, batches")
 
     data = parser.add_argument_group("data")
@@ -209,12 +211,10 @@ def _add_info(commands: Any) -> None:
                         help="of the input (default: 256x256; 572x572 for padding valid)")  # fmt: skip
 
 
-def _add_length(parser: argparse.ArgumentParser, default: str) -> None:
+def _add_length(parser: argparse.ArgumentParser, default: str, help: str) -> None:
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=_positive, metavar="N", help="train for N steps")
-    length.add_argument("--minutes", type=float, metavar="M",
-                        help=f"the whole command takes M minutes (default: {default})")  # fmt: skip
-    parser.set_defaults(default_minutes=float(default))
+    length.add_argument("--minutes", type=float, metavar="M", help=f"{help} (default: {default})")
 
 
 def _add_machine(parser: argparse.ArgumentParser) -> None:
@@ -234,16 +234,10 @@ def _use(options: argparse.Namespace) -> None:
         mn.use_backend(options.backend)
 
 
-def _minutes(options: argparse.Namespace) -> float | None:
-    if options.steps is not None:
-        return None
-    return options.default_minutes if options.minutes is None else options.minutes
-
-
 def _demo(options: argparse.Namespace) -> None:
     from minunet.demo import demo
 
-    demo(options.out, options.seed, options.steps, _minutes(options), options.started)
+    demo(options.out, options.seed, options.steps, options.minutes)
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -260,10 +254,10 @@ def _train(options: argparse.Namespace) -> None:
         augment=options.augment,
         seed=options.seed,
     )
-    names = ("images", "masks", "out", "overwrite", "steps", "mask_suffix", "target", "validation",
+    names = ("images", "masks", "out", "overwrite", "steps", "minutes", "mask_suffix", "target", "validation",
              "features", "padding", "norm", "dropout", "init")  # fmt: skip
     asked = {name: getattr(options, name) for name in names}
-    train_run(TrainOptions(**asked, minutes=_minutes(options), recipe=recipe), options.started)
+    train_run(TrainOptions(**asked, recipe=recipe), options.started)
 
 
 def _predict(options: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ from minunet.data import Dataset, cells, from_arrays, write_image
 from minunet.extras import MissingExtra, require
 from minunet.progress import progress
 from minunet.runs import (
+    COMPILING,
     Reporter,
     RunFolder,
     describe_model,
@@ -25,11 +26,18 @@ from minunet.weights import save
 SIDE = 128  # pixels
 TRAINING, VALIDATION, SHOWN = 64, 16, 4  # images
 FEATURES = (8, 16, 32)
+STEPS, MINUTES = 400, 1.25  # of training unless asked otherwise; the minutes bound it on a slow machine
 RECIPE: dict[str, Any] = {"crop": 64, "lr": 0.1}  # many small steps: they learn more in a minute than few large ones
 
 
-def demo(out: Path, seed: int, steps: int | None, minutes: float | None, started: float) -> History:
-    """Generate, train, score, draw. `started`: time.monotonic() when the process began."""
+def demo(out: Path, seed: int, steps: int | None, minutes: float | None) -> History:
+    """Generate, train, score, draw.
+
+    steps, minutes: of training (None, None: STEPS, within MINUTES). Start-up, compiling and drawing
+    come on top, so that the first run, which compiles the kernels, learns as much as the second.
+    """
+    if steps is None and minutes is None:
+        steps, minutes = STEPS, MINUTES
     folder = RunFolder(out, overwrite=True)
     folder.start()
     training, validation = generate(seed)
@@ -41,9 +49,11 @@ def demo(out: Path, seed: int, steps: int | None, minutes: float | None, started
     print("score     mean IoU of cells: their overlap with the truth, 0 to 1, mean over the images")
     baselines = metrics.baselines(validation)
     drawing = pictures.available()
+    print(COMPILING, flush=True)
+    trainer.warm_up()
     with progress() as display:
         reporter = Reporter(folder, trainer, display, baselines, {"seed": seed})
-        history = reporter.watch(steps, minutes, started)
+        history = reporter.watch(steps, minutes)
     save(model, folder.model)
     images = write_samples(out / "images", evenly(validation, SHOWN))
     _say_scores(history, baselines)

@@ -59,8 +59,8 @@ def gradcheck(
 def _slope(fn, values, k, d, upstream, eps) -> float:
     ends = []
     for sign in (1, -1):
-        moved = list(values)
-        moved[k] = values[k] + sign * eps * d
+        moved = [Tensor(v) if _checked(v) else v for v in values]
+        moved[k] = Tensor(values[k] + sign * eps * d)
         with no_grad():
             ends.append(float((fn(*moved).data * upstream).sum()))
     return (ends[0] - ends[1]) / (2 * eps)

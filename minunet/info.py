@@ -17,8 +17,8 @@ DEFAULT_SIDE = 572  # the paper's input; a legal side for valid networks of up t
 class Layer:
     """One row of the table, for one image.
 
-    shape: (C, H, W) of the output. macs: multiply-accumulates. kept: output-sized arrays that a
-    training step keeps for the way back (of a convolution its output, its norm's and its ReLU's).
+    shape: (C, H, W) of the output. macs: multiply-accumulates. kept: arrays of the output's size that
+    a training step keeps for the way back (what enters the norm, and what leaves the ReLU).
     """
 
     name: str
@@ -82,7 +82,7 @@ class _Walk:
         if not plain:
             kind += ", norm, ReLU" if self.norm else ", ReLU"
             parameters += 2 * count if self.norm else 0
-        kept = 1 if plain else 2 + self.norm
+        kept = 1 if plain else 1 + self.norm
         self.add(name, kind, count, parameters, weights * self.size[0] * self.size[1], kept)
 
     def pool(self, name: str) -> None:
@@ -93,8 +93,8 @@ class _Walk:
         weights = 4 * self.channels * count
         macs = weights * self.size[0] * self.size[1]
         self.size = (2 * self.size[0], 2 * self.size[1])
-        # It is kept once as it is, once in the concatenation with the skip.
-        self.add(name, "up-conv 2x2", count, weights + count, macs, 3)
+        # What is kept is its concatenation with the skip, of twice the channels.
+        self.add(name, "up-conv 2x2", count, weights + count, macs, 2)
 
     def add(self, name: str, kind: str, count: int, parameters: int, macs: int, kept: int) -> None:
         self.channels = count

@@ -47,7 +47,8 @@ class PlainProgress:
             return
         self.spoken = now
         left = (now - self.begin) / done * (self.steps - done)
-        self.say(f"step {done:>{len(str(self.steps))}}/{self.steps}  loss {loss:.4f}  {rate:.1f} images/s  {_minutes(left)} left")
+        width = len(str(self.steps))
+        self.say(f"step {done:>{width}}/{self.steps}  loss {loss:.4f}  {rate:.1f} images/s  {_minutes(left)} left")
 
     def say(self, text: str) -> None:
         self.spoken = time.monotonic()

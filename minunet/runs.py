@@ -22,7 +22,9 @@ from minunet.unet import UNet
 from minunet.weights import load, save
 
 FEATURES = (16, 32, 64, 128)
+MINUTES = 10.0  # the whole command takes so long, unless steps or minutes are asked for
 PREVIEW_IMAGES = 4
+COMPILING = "kernels   the first run on a machine compiles them, for up to a minute"
 FINISH_SECONDS = 3.0  # kept of --minutes for the pictures after the last step
 
 
@@ -84,7 +86,11 @@ def train_run(options: TrainOptions, started: float) -> History:
     drawing = pictures.available()
     with progress() as display:
         reporter = Reporter(folder, trainer, display, baselines, settings)
-        history = reporter.watch(options.steps, options.minutes, started)
+        display.say(COMPILING)
+        left = None
+        if options.steps is None:
+            left = minutes_left(MINUTES if options.minutes is None else options.minutes, started)
+        history = reporter.watch(options.steps, left)
     if history.best_step is None:
         save(trainer.model, folder.model)
     if drawing:
@@ -159,10 +165,8 @@ class Reporter:
         self.rate = 0.0
         self.saved_step: int | None = None
 
-    def watch(self, steps: int | None, minutes: float | None, started: float) -> History:
+    def watch(self, steps: int | None, minutes: float | None) -> History:
         """Train; where that is cut short, leave a model behind and say so."""
-        if minutes is not None:
-            minutes = minutes_left(minutes, started)
         try:
             return self.trainer.fit(steps, minutes, self.report, self.progress)
         except KeyboardInterrupt:

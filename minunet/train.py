@@ -99,8 +99,9 @@ def fit(
     """Train a model in place.
 
     dataset, validation: from `minunet.data.load_folder` or `minunet.data.from_arrays`.
-    steps or minutes: how long; of minutes a number of steps is made once, at the start, by timing
-        a few, and stands in `History.steps`: `steps=` with that number repeats the run.
+    steps, minutes: how long. Of minutes a number of steps is made once, at the start, by timing
+        a few, and stands in `History.steps`: `steps=` with that number repeats the run. With both
+        it is that number of steps, unless the time is up before.
     report: called with every record of the history. Where the record says best, the model holds
         the best weights so far at that moment, so that the caller can save them.
     progress: called after every step with (steps done, loss).
@@ -136,22 +137,29 @@ class Trainer:
         report: Callable[[dict[str, Any]], None],
         progress: Callable[[int, float], None],
     ) -> History:
-        """`fit`, with one of steps and minutes; the other is None."""
-        if (steps is None) == (minutes is None):
-            raise UsageError("training needs either steps or minutes")
-        if not (steps or minutes or 0) > 0:
+        """`fit`, with steps, minutes or both."""
+        if steps is None and minutes is None:
+            raise UsageError("training needs steps, minutes or both")
+        if (steps is not None and steps < 1) or (minutes is not None and not minutes > 0):
             raise UsageError("steps and minutes must be above 0")
+        if minutes is None:
+            return self.run(steps or 1, math.inf, {}, report, progress)
+        now, seconds = time.monotonic(), 60 * minutes
         if steps is not None:
-            return self.run(steps, math.inf, {}, report, progress)
-        seconds = 60 * (minutes or 0)
-        deadline = time.monotonic() + budget.LIMIT * seconds
+            return self.run(steps, now + seconds, {}, report, progress)
         plan = self.on_a_copy().estimate(seconds)
-        return self.run(plan.steps, deadline, asdict(plan), report, progress)
+        return self.run(plan.steps, now + budget.LIMIT * seconds, asdict(plan), report, progress)
 
     def on_a_copy(self) -> Trainer:
         """The same with a model of its own, to be timed without a trace in this one."""
         twin = UNet(**self.model.architecture)
         return Trainer(twin, self.dataset, self.validation, self.recipe)
+
+    def warm_up(self) -> None:
+        """A step and a look on a copy, so that the kernels are compiled before time counts."""
+        twin = self.on_a_copy()
+        twin.step(0, self.recipe.lr)
+        twin.validate()
 
     def estimate(self, seconds: float) -> budget.Estimate:
         return budget.estimate(seconds, lambda: self.step(0, self.recipe.lr), self.validate)

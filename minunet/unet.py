@@ -182,7 +182,7 @@ def legal_sides(side: int, levels: int) -> list[int]:
     They are -4 modulo 2^levels, and above 12 * 2^levels - 8, so that something is left of the output.
     """
     step = 2**levels
-    smallest = 12 * step - 4
+    smallest = 12 * step - 8 + min(step, 4)
     below = (side + 4) // step * step - 4
     if below < smallest:
         return [smallest]

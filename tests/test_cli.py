@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
@@ -304,6 +305,22 @@ def test_info_of_the_published_networks(channels, padding, norm, side, parameter
     table = layers(model, (side, side))
     assert sum(layer.parameters for layer in table) == parameters
     assert sum(layer.macs for layer in table) / 1e9 == pytest.approx(gmac, abs=0.3)
+
+
+@pytest.mark.parametrize("padding, norm, side", [("same", "batch", 96), ("valid", None, 108)])
+def test_info_knows_what_a_training_step_keeps(padding, norm, side):
+    model = mn.UNet(1, 2, features=(8, 16), padding=padding, norm=norm, seed=0)
+    x = np.zeros((1, 1, side, side), np.float32)
+    model(x)  # compiles
+    tracemalloc.start()
+    try:
+        logits = model(x)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert logits.requires_grad
+    told = 4 * sum(layer.kept * layer.values for layer in layers(model, (side, side)))
+    assert told == pytest.approx(kept, rel=0.1)
 
 
 def test_demo(tmp_path, capsys):

@@ -159,8 +159,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(data):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({}, "needs either steps or minutes"),
-        ({"steps": 1, "minutes": 1}, "needs either steps or minutes"),
+        ({}, "needs steps, minutes or both"),
         ({"steps": 0}, "above 0"),
         ({"minutes": -1.0}, "above 0"),
         ({"steps": 1, "lr": 0}, "lr must be above 0, not 0"),
@@ -278,6 +277,10 @@ def test_the_plan_has_at_least_one_step():
     assert budget.estimate(1.0, clock.takes(50, 1), clock.takes(1, 1), clock).steps == 1
 
 
+def test_slow_validations_leave_half_of_the_time_to_the_steps():
+    assert budget.steps_that_fit(100, step_seconds=0.5, validation_seconds=60) == 100
+
+
 def test_planning_leaves_no_trace_and_steps_repeat_the_run(data, monkeypatch):
     monkeypatch.setattr(budget, "LIMIT", 100)  # a busy machine is no reason to stop before the end
     planned, repeated = network(dropout=0.1), network(dropout=0.1)
@@ -285,6 +288,12 @@ def test_planning_leaves_no_trace_and_steps_repeat_the_run(data, monkeypatch):
     assert history.records[0]["step_seconds"] > 0
     mn.fit(repeated, *data, steps=history.steps)
     assert_same(state(planned), state(repeated))
+
+
+def test_steps_within_minutes(data):
+    assert mn.fit(network(), *data, steps=3, minutes=5).stopped_at is None
+    history = mn.fit(network(), *data, steps=100_000, minutes=0.005)
+    assert history.stopped_at < 100_000 and history.steps == 100_000
 
 
 def test_when_the_time_is_up_the_run_ends_with_a_look(data):

@@ -8,6 +8,7 @@ from numpy.lib.stride_tricks import as_strided
 
 import minunet as mn
 import minunet.functional as F
+from minunet.gradcheck import gradcheck
 from minunet.kernels import cases, conv2d
 from minunet.kernels.conv2d import reference
 
@@ -170,19 +171,19 @@ def float64_inputs():
 
 @pytest.mark.parametrize("wrong", WRONG_GRADIENTS)
 def test_gradcheck_finds_wrong_gradients(wrong, float64_inputs, monkeypatch):
-    assert mn.gradcheck(correct, *float64_inputs)
+    assert gradcheck(correct, *float64_inputs)
     monkeypatch.setattr(conv2d, "backward_input", wrong_by(WRONG_GRADIENTS[wrong]))
     with pytest.raises(AssertionError, match="input 0: analytic"):
-        mn.gradcheck(correct, *float64_inputs)
+        gradcheck(correct, *float64_inputs)
 
 
 def test_gradcheck_finds_a_bias_gradient_that_is_counted_twice(float64_inputs, monkeypatch):
     right = mn.kernels.channel_sums
     monkeypatch.setattr(mn.kernels, "channel_sums", lambda g: 2 * right(g))
     with pytest.raises(AssertionError, match="input 2: analytic"):
-        mn.gradcheck(correct, *float64_inputs)
+        gradcheck(correct, *float64_inputs)
 
 
 def test_gradcheck_without_anything_to_check():
     with pytest.raises(ValueError, match="no input is a float64"):
-        mn.gradcheck(F.relu, np.ones(3, np.float32))
+        gradcheck(F.relu, np.ones(3, np.float32))

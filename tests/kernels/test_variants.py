@@ -11,13 +11,11 @@ from hypothesis import strategies as st
 import minunet as mn
 from minunet.kernels import KERNELS, cases, threads
 
-VARIANTS = [(kernel, v.name) for kernel in KERNELS for v in cases.variants(kernel)]
 
-
-def listed(purpose):
+def listed(purpose, marks=lambda kernel, variant: ()):
     """(case, variant) for every case of the list."""
     return [
-        pytest.param(case, v.name, id=f"{case.name}-{v.name}")
+        pytest.param(case, v.name, id=f"{case.name}-{v.name}", marks=marks(case.kernel, v.name))
         for case in cases.select(purpose)
         for v in cases.variants(case.kernel)
     ]
@@ -62,7 +60,7 @@ SIDES = st.one_of(st.integers(1, 20), st.sampled_from([27, 28, 29, 47, 48, 49, 9
 IMAGES = st.integers(1, 3)
 DTYPES = st.sampled_from(["float32", "float32", "float64"])
 LAYOUTS = st.sampled_from(cases.LAYOUTS)
-SMALL = 5_000_000  # multiply-adds of a generated convolution, at most about
+SMALL = 3_000_000  # multiply-adds of a generated convolution, at most about
 
 
 def fitting(side, least, rest):
@@ -110,7 +108,7 @@ def deep(c, o):
     return cases.Case("conv2d", dict(n=1, c=c, o=o, h=4, w=5, kh=3, kw=3, padding=1, bias=1))
 
 
-@settings(max_examples=200)
+@settings(max_examples=150)
 @example(deep(256, 257), "contiguous", "channels_last")
 @example(deep(513, 33), "channels_last", "channels_last")
 @given(convolutions(), LAYOUTS, LAYOUTS)
@@ -118,7 +116,7 @@ def test_generated_convolutions(case, in_layout, out_layout):
     hold_against_reference(case, "integers", in_layout, out_layout)
 
 
-@settings(max_examples=100)
+@settings(max_examples=80)
 @given(up_convolutions(), LAYOUTS, LAYOUTS)
 def test_generated_up_convolutions(case, in_layout, out_layout):
     hold_against_reference(case, "integers", in_layout, out_layout)
@@ -140,18 +138,30 @@ def restore_threads():
     mn.set_num_threads(before)
 
 
-@pytest.mark.parametrize("case, variant", listed("large"))
-def test_large_case_and_the_same_bits_with_one_and_two_threads(case, variant, restore_threads):
+BLAS_MAY_DIFFER = pytest.mark.xfail(reason="OpenBLAS cuts a product in other places with two threads", strict=False)
+
+
+def bits_mark(kernel, variant):
+    """NumPy's own matrix products need not keep the bits; everything else must."""
+    uses_blas = kernel in ("conv2d", "conv_transpose2d", "resize")
+    return [BLAS_MAY_DIFFER] if uses_blas and KERNELS[kernel].variant(variant).backend == "numpy" else []
+
+
+@pytest.mark.parametrize("case", cases.select("large"), ids=str)
+def test_large_case(case):
+    hold_against_reference(case, "floats")
+
+
+@pytest.mark.parametrize("case, variant", listed("large", bits_mark))
+def test_the_same_bits_with_one_and_two_threads(case, variant, restore_threads):
     module = KERNELS[case.kernel].load(variant)
     for call in cases.calls(case, "floats"):
         mn.set_num_threads(1)
         one = cases.run(module, call)
         mn.set_num_threads(2)
         two = cases.run(module, call)
-        expected = cases.truth(case.kernel, call)
         for name in call.outputs:
             assert one[name].tobytes() == two[name].tobytes(), f"{call.function}: {name} depends on the threads"
-            cases.compare(two[name], expected[name], call.ulps, f"{call.function}: {name}")
 
 
 # ------------------------------------------------------------------------------------------------- NaN
