@@ -34,9 +34,26 @@ def empty(shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
         array = np.empty((n, h, w, c), dtype).transpose(0, 3, 1, 2)
     else:
         array = np.empty(shape, dtype)
+    return _filled(array)
+
+
+def empty_like(x: np.ndarray) -> np.ndarray:
+    """A fresh array of the shape, dtype and memory order of `x`."""
+    return _filled(np.empty_like(x))
+
+
+def _filled(array: np.ndarray) -> np.ndarray:
     if _poisoned:
         array.fill(np.nan if array.dtype.kind == "f" else -1 if array.dtype.kind == "i" else 255)
     return array
+
+
+def expect(name: str, found: np.ndarray, shape: tuple[int, ...], like: np.ndarray | None = None) -> None:
+    """ValueError unless `found` has this shape, TypeError unless it has the dtype of `like`."""
+    if found.shape != tuple(shape):
+        raise ValueError(f"{name} must have shape {tuple(shape)}, found {found.shape}")
+    if like is not None and found.dtype != like.dtype:
+        raise TypeError(f"{name} must be {like.dtype}, found {found.dtype}")
 
 
 def nhwc(x: np.ndarray) -> np.ndarray:

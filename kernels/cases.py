@@ -186,12 +186,12 @@ def relu(draw, n, c, h, w):
 
 
 def batch_norm(draw, n, c, h, w):
-    few = {"ulps": 16, "reason": "a handful of operations an element"}
+    few: dict[str, Any] = {"ulps": 16, "reason": "a handful of operations an element"}
     draw.limit(n * h * w)
     x, grad = draw(n, c, h, w), draw(n, c, h, w)
     mean, inv_std, weight, bias, g1, g2 = draw(c), np.abs(draw(c)) + draw.dtype(0.5), draw(c), draw(c), draw(c), draw(c)
     known = dict(x=x, mean=mean, inv_std=inv_std)
-    sums = {**draw.sums(n * h * w), "ulps": 16 + 4 * sqrt(n * h * w)}
+    sums: dict[str, Any] = {**draw.sums(n * h * w), "ulps": 16 + 4 * sqrt(n * h * w)}
     yield Call("statistics", dict(x=x), {"mean": ((c,), draw.dtype), "variance": ((c,), draw.dtype)}, **sums)
     yield Call("normalize", dict(**known, weight=weight, bias=bias), draw.out(n, c, h, w), **few)
     yield Call("backward_parameters", dict(grad=grad, **known),
@@ -203,6 +203,7 @@ def batch_norm(draw, n, c, h, w):
 def resize(draw, n, c, h, w, to_h, to_w):
     powers_of_two = all(size & (size - 1) == 0 and max(a, b) % min(a, b) == 0
                         for a, b in ((h, to_h), (w, to_w)) for size in [max(a, b) // min(a, b)])  # fmt: skip
+    allowed: dict[str, Any]
     if powers_of_two and draw.values == "integers":
         allowed = {"ulps": 0, "reason": "at scales of 2^k all weights are short binary fractions: exact"}
     else:
@@ -212,7 +213,8 @@ def resize(draw, n, c, h, w, to_h, to_w):
 
 
 def cross_entropy(draw, n, classes, h, w):
-    allowed = {"ulps": 16 + 2 * classes, "reason": "exponentials and logarithms differ in their last bits"}
+    reason = "exponentials and logarithms differ in their last bits"
+    allowed: dict[str, Any] = {"ulps": 16 + 2 * classes, "reason": reason}
     logits, grad = draw(n, classes, h, w), draw(n, h, w)
     target = draw.lay(draw.rng.integers(-1, classes, (n, h, w)), np.int64)
     yield Call("forward", dict(logits=logits, target=target), draw.out(n, h, w), **allowed)

@@ -19,13 +19,15 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLoca
 
 from . import threads
 
+NOT_COMPILED = ("__init__.py", "cases.py", "registry.py", "blas.py")  # no compiled code depends on them
+
 _lock = threading.RLock()
 
 
 @functools.cache
 def source_hash(path: Path) -> str:
     """Hash of a kernel's file together with all files directly in this folder."""
-    shared = sorted(Path(__file__).parent.glob("*.py"))
+    shared = sorted(p for p in Path(__file__).parent.glob("*.py") if p.name not in NOT_COMPILED)
     digest = hashlib.sha256()
     for file in (path, *shared):
         digest.update(file.name.encode() + b"\0" + file.read_bytes())
@@ -33,22 +35,25 @@ def source_hash(path: Path) -> str:
 
 
 def cache_folder() -> Path:
-    """NUMBA_CACHE_DIR if set, else the user's cache directory, else a temporary directory of this user."""
-    if numba.config.CACHE_DIR:
-        return Path(numba.config.CACHE_DIR)
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA", str(Path.home()))
-    elif sys.platform == "darwin":
-        base = str(Path.home() / "Library" / "Caches")
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    folder = Path(base) / "minunet"
+    """NUMBA_CACHE_DIR if set, else the user's cache directory; a temporary directory where that cannot be written."""
+    folder = Path(numba.config.CACHE_DIR) if numba.config.CACHE_DIR else user_cache() / "minunet"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError:
         folder = Path(tempfile.mkdtemp(prefix="minunet-cache-"))
     return folder
+
+
+def user_cache() -> Path:
+    """Where this platform keeps a user's caches."""
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA", str(Path.home()))
+    elif sys.platform == "darwin":
+        base = str(Path.home() / "Library" / "Caches")
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base)
 
 
 class _Locator(_CacheLocator):

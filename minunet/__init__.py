@@ -16,7 +16,7 @@ from .unet import UNet
 
 if TYPE_CHECKING:
     from .data import separate_touching
-    from .gradcheck import gradcheck
+    from .gradient_check import gradcheck
     from .metrics import label_instances
     from .train import fit
     from .weights import FileFormatError, load, save
@@ -27,7 +27,7 @@ __version__ = "0.1.0"
 _LATER = {
     "FileFormatError": "weights",
     "fit": "train",
-    "gradcheck": "gradcheck",
+    "gradcheck": "gradient_check",
     "label_instances": "metrics",
     "load": "weights",
     "save": "weights",

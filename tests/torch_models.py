@@ -38,9 +38,12 @@ class UNET(nn.Module):
         for feature in features:
             self.downs.append(DoubleConv(in_channels, feature))
             in_channels = feature
+        below = features[-1] * 2
         for feature in reversed(features):
-            self.ups.append(nn.ConvTranspose2d(feature * 2, feature, kernel_size=2, stride=2))
+            # The article has feature * 2 for `below`, the same as long as features double.
+            self.ups.append(nn.ConvTranspose2d(below, feature, kernel_size=2, stride=2))
             self.ups.append(DoubleConv(feature * 2, feature))
+            below = feature
         self.bottleneck = DoubleConv(features[-1], features[-1] * 2)
         self.final_conv = nn.Conv2d(features[0], out_channels, kernel_size=1)
 
@@ -90,9 +93,11 @@ class PaperUNet(nn.Module):
             self.downs.append(ValidDoubleConv(in_channels, feature))
             in_channels = feature
         self.bottleneck = ValidDoubleConv(features[-1], features[-1] * 2)
+        below = features[-1] * 2
         for feature in reversed(features):
-            self.ups.append(nn.ConvTranspose2d(feature * 2, feature, 2, 2))
+            self.ups.append(nn.ConvTranspose2d(below, feature, 2, 2))
             self.ups.append(ValidDoubleConv(feature * 2, feature))
+            below = feature
         self.final_conv = nn.Conv2d(features[0], out_channels, 1)
 
     def forward(self, x):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..arrays import empty
+from ..arrays import empty, expect
 from ..registry import Kernel, Variant
 
 KERNEL = Kernel(
@@ -36,8 +36,9 @@ def output_shape(x_shape, weight_shape, padding):
 def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None, padding: int = 0, out=None):
     """x (N, C, H, W), weight (O, C, kh, kw), bias (O,) -> (N, O, H', W')."""
     shape = output_shape(x.shape, weight.shape, padding)
-    if bias is not None and bias.shape != shape[1:2]:
-        raise ValueError(f"conv2d: bias must have shape {shape[1:2]}, found {bias.shape}")
+    expect("conv2d: weight", weight, weight.shape, x)
+    if bias is not None:
+        expect("conv2d: bias", bias, shape[1:2], x)
     out = empty(shape, x.dtype) if out is None else out
     KERNEL.run("forward", x=x, weight=weight, bias=bias, padding=padding, out=out)
     return out
@@ -45,15 +46,18 @@ def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None, p
 
 def backward_input(grad: np.ndarray, weight: np.ndarray, padding: int, size: tuple[int, int], out=None):
     """grad (N, O, H', W') -> gradient of x (N, C, *size)."""
-    out = empty((len(grad), weight.shape[1], *size), grad.dtype) if out is None else out
+    shape = (len(grad), weight.shape[1], *size)
+    expect("conv2d: grad", grad, output_shape(shape, weight.shape, padding), weight)
+    out = empty(shape, grad.dtype) if out is None else out
     KERNEL.run("backward_input", grad=grad, weight=weight, padding=padding, out=out)
     return out
 
 
 def backward_weight(grad: np.ndarray, x: np.ndarray, padding: int, kernel_size: tuple[int, int], out=None):
     """grad (N, O, H', W'), x (N, C, H, W) -> gradient of weight (O, C, *kernel_size)."""
-    if out is None:
-        out = empty_weight((grad.shape[1], x.shape[1], *kernel_size), grad.dtype)
+    shape = (grad.shape[1], x.shape[1], *kernel_size)
+    expect("conv2d: grad", grad, output_shape(x.shape, shape, padding), x)
+    out = empty_weight(shape, grad.dtype) if out is None else out
     KERNEL.run("backward_weight", grad=grad, x=x, padding=padding, out=out)
     return out
 

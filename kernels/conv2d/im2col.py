@@ -7,16 +7,21 @@ for each pixel the kw C numbers to its right.  A patch is kh such lines one belo
 kh products, each with the same buffer, one row of the picture further down.
 """
 
+import functools
+
 import numpy as np
 
 from ..arrays import nhwc, pad, writable_nhwc
+from ..blas import share_out
 
-BUFFER = 1 << 19  # numbers in the column buffer: 2 MB of float32
+BUFFER = 1 << 18  # numbers in the column buffer: 1 MB of float32
+PARTIAL = 1 << 24  # numbers that all partial sums of a weight gradient may have together
 
 
 def tiles(n, h, row):
     """Rows of pictures to be worked on together, as (image, first row, last row); `row` numbers in a row of columns."""
     rows = max(1, min(h, BUFFER // row))
+    rows = -(-h // -(-h // rows))  # all tiles about equally high
     return [(image, top, min(h, top + rows)) for image in range(n) for top in range(0, h, rows)]
 
 
@@ -34,7 +39,9 @@ def correlate(padded, weight, bias, y):
     o, c, kh, kw = weight.shape
     n, h, w, _ = y.shape
     by_row = np.ascontiguousarray(weight.transpose(2, 3, 1, 0).reshape(kh, kw * c, o))
-    for image, top, bottom in tiles(n, h, w * kw * c):
+
+    def tile(place):
+        image, top, bottom = place
         lines = columns(padded, image, top, bottom + kh - 1, kw, w)
         target = y[image, top:bottom].reshape(-1, o)
         np.matmul(lines[: bottom - top].reshape(-1, kw * c), by_row[0], out=target)
@@ -42,6 +49,8 @@ def correlate(padded, weight, bias, y):
             target += lines[i : i + bottom - top].reshape(-1, kw * c) @ by_row[i]
         if bias is not None:
             target += bias
+
+    share_out(tile, tiles(n, h, w * kw * c))
 
 
 def forward(x, weight, bias, padding, out):
@@ -60,15 +69,25 @@ def backward_input(grad, weight, padding, out):
 
 
 def backward_weight(grad, x, padding, out):
-    """As reference.backward_weight: the same columns, transposed, times the gradient; tiles summed in their order."""
+    """As reference.backward_weight: the same columns, transposed, times the gradient.
+
+    Tiles are summed in a few shares, and these in their order.
+    """
     o, c, kh, kw = out.shape
     g = nhwc(grad)
     n, h, w, _ = g.shape
     padded = nhwc(pad(x, (padding, padding)))
-    total = np.zeros((kh, kw * c, o), out.dtype)
-    for image, top, bottom in tiles(n, h, w * kw * c):
-        lines = columns(padded, image, top, bottom + kh - 1, kw, w)
-        upstream = g[image, top:bottom].reshape(-1, o)
-        for i in range(kh):
-            total[i] += lines[i : i + bottom - top].reshape(-1, kw * c).T @ upstream
+    work = tiles(n, h, w * kw * c)
+    shares = min(len(work), max(2, min(8, PARTIAL // out.size)))
+
+    def share(k):
+        total = np.zeros((kh, kw * c, o), out.dtype)
+        for image, top, bottom in work[k * len(work) // shares : (k + 1) * len(work) // shares]:
+            lines = columns(padded, image, top, bottom + kh - 1, kw, w)
+            upstream = g[image, top:bottom].reshape(-1, o)
+            for i in range(kh):
+                total[i] += lines[i : i + bottom - top].reshape(-1, kw * c).T @ upstream
+        return total
+
+    total = functools.reduce(np.add, share_out(share, range(shares)))
     out[...] = total.reshape(kh, kw, c, o).transpose(3, 2, 0, 1)

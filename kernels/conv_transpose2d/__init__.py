@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..arrays import empty
+from ..arrays import empty, expect
 from ..conv2d import empty_weight
 from ..registry import Kernel, Variant
 
@@ -12,6 +12,7 @@ KERNEL = Kernel(
     functions=("forward", "backward_input", "backward_weight"),
     variants=(
         Variant("reference", "numpy", "the definition: one matrix product a tap, written to every s-th pixel"),
+        Variant("gemm", "numpy", "one matrix product for all taps, patches put in their places"),
         Variant("direct", "numba", "the register tiles of conv2d, results scattered as they are written"),
     ),
 )
@@ -33,8 +34,9 @@ def output_shape(x_shape, weight_shape):
 def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None, out=None):
     """x (N, C, H, W), weight (C, O, s, s), bias (O,) -> (N, O, s H, s W)."""
     shape = output_shape(x.shape, weight.shape)
-    if bias is not None and bias.shape != shape[1:2]:
-        raise ValueError(f"conv_transpose2d: bias must have shape {shape[1:2]}, found {bias.shape}")
+    expect("conv_transpose2d: weight", weight, weight.shape, x)
+    if bias is not None:
+        expect("conv_transpose2d: bias", bias, shape[1:2], x)
     out = empty(shape, x.dtype) if out is None else out
     KERNEL.run("forward", x=x, weight=weight, bias=bias, out=out)
     return out
@@ -43,14 +45,17 @@ def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None, o
 def backward_input(grad: np.ndarray, weight: np.ndarray, out=None):
     """grad (N, O, s H, s W) -> gradient of x (N, C, H, W)."""
     s = weight.shape[2]
-    if out is None:
-        out = empty((len(grad), len(weight), grad.shape[2] // s, grad.shape[3] // s), grad.dtype)
+    shape = (len(grad), len(weight), grad.shape[2] // s, grad.shape[3] // s)
+    expect("conv_transpose2d: grad", grad, output_shape(shape, weight.shape), weight)
+    out = empty(shape, grad.dtype) if out is None else out
     KERNEL.run("backward_input", grad=grad, weight=weight, out=out)
     return out
 
 
 def backward_weight(grad: np.ndarray, x: np.ndarray, stride: int, out=None):
     """grad (N, O, s H, s W), x (N, C, H, W) -> gradient of weight (C, O, s, s)."""
-    out = empty_weight((x.shape[1], grad.shape[1], stride, stride), grad.dtype) if out is None else out
+    shape = (x.shape[1], grad.shape[1], stride, stride)
+    expect("conv_transpose2d: grad", grad, output_shape(x.shape, shape), x)
+    out = empty_weight(shape, grad.dtype) if out is None else out
     KERNEL.run("backward_weight", grad=grad, x=x, out=out)
     return out

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..arrays import empty
+from ..arrays import empty, expect
 from ..registry import Kernel, Variant
 
 KERNEL = Kernel(
@@ -18,6 +18,7 @@ KERNEL = Kernel(
 
 def forward(logits: np.ndarray, target: np.ndarray, out=None):
     """logits (N, K, H, W), target (N, H, W) integers, negative where not counted -> loss of each pixel (N, H, W)."""
+    _check(logits, target)
     out = empty(target.shape, logits.dtype) if out is None else out
     KERNEL.run("forward", logits=logits, target=target, out=out)
     return out
@@ -25,6 +26,15 @@ def forward(logits: np.ndarray, target: np.ndarray, out=None):
 
 def backward(grad: np.ndarray, logits: np.ndarray, target: np.ndarray, out=None):
     """grad (N, H, W), of each pixel's loss -> gradient of the logits (N, K, H, W)."""
+    _check(logits, target)
+    expect("cross_entropy: grad", grad, target.shape, logits)
     out = empty(logits.shape, logits.dtype) if out is None else out
     KERNEL.run("backward", grad=grad, logits=logits, target=target, out=out)
     return out
+
+
+def _check(logits: np.ndarray, target: np.ndarray) -> None:
+    """ValueError where the target is none of the logits' classes: compiled code would read past the array."""
+    expect("cross_entropy: target", target, (len(logits), *logits.shape[2:]))
+    if target.size and target.max() >= logits.shape[1]:
+        raise ValueError(f"cross_entropy: target must be below {logits.shape[1]}, found {target.max()}")

@@ -44,7 +44,7 @@ def _forward(logits, target, loss):
         total = z[0] * 0
         for k in range(len(z)):
             total += math.exp(z[k] - top)
-        loss[pixel] = math.log(total) + top - z[y]
+        loss[pixel] = math.log(total) + (top - z[y])
 
 
 @parallel

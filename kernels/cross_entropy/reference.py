@@ -13,10 +13,10 @@ import numpy as np
 def forward(logits, target, out):
     """logits (N, K, H, W), target (N, H, W) int64 -> out (N, H, W)."""
     top = logits.max(axis=1, keepdims=True)
-    log_sum = np.log(np.exp(logits - top).sum(axis=1)) + top[:, 0]
+    log_sum = np.log(np.exp(logits - top).sum(axis=1))
     counted = target >= 0
     chosen = np.take_along_axis(logits, np.where(counted, target, 0)[:, None], axis=1)[:, 0]
-    out[...] = np.where(counted, log_sum - chosen, 0)
+    out[...] = np.where(counted, log_sum + (top[:, 0] - chosen), 0)
 
 
 def backward(grad, logits, target, out):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..arrays import empty
+from ..arrays import empty, expect
 from ..registry import Kernel, Variant
 
 KERNEL = Kernel(
@@ -34,6 +34,8 @@ def forward(x: np.ndarray, kernel_size: int, out=None, argmax=None):
 
 def backward(grad: np.ndarray, argmax: np.ndarray, kernel_size: int, size: tuple[int, int], out=None):
     """grad, argmax (N, C, H // k, W // k) -> gradient of x (N, C, *size)."""
+    expect("max_pool2d: grad", grad, (*grad.shape[:2], size[0] // kernel_size, size[1] // kernel_size))
+    expect("max_pool2d: argmax", argmax, grad.shape)
     out = empty((*grad.shape[:2], *size), grad.dtype) if out is None else out
     KERNEL.run("backward", grad=grad, argmax=argmax, kernel_size=kernel_size, out=out)
     return out

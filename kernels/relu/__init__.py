@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..arrays import empty_like, expect
 from ..registry import Kernel, Variant
 
 KERNEL = Kernel(
@@ -17,13 +18,14 @@ KERNEL = Kernel(
 
 def forward(x: np.ndarray, out=None):
     """x of any shape -> max(x, 0) of that shape and memory order."""
-    out = np.empty_like(x) if out is None else out
+    out = empty_like(x) if out is None else out
     KERNEL.run("forward", x=x, out=out)
     return out
 
 
 def backward(grad: np.ndarray, y: np.ndarray, out=None):
     """grad and y = relu(x) -> gradient of x."""
-    out = np.empty_like(y) if out is None else out
+    expect("relu: grad", grad, y.shape, y)
+    out = empty_like(y) if out is None else out
     KERNEL.run("backward", grad=grad, y=y, out=out)
     return out

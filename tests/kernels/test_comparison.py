@@ -8,7 +8,7 @@ from numpy.lib.stride_tricks import as_strided
 
 import minunet as mn
 import minunet.functional as F
-from minunet.gradcheck import gradcheck
+from minunet.gradient_check import gradcheck
 from minunet.kernels import cases, conv2d
 from minunet.kernels.conv2d import reference
 

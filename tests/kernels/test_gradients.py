@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from minunet.gradcheck import check_all, checks
+from minunet.gradient_check import check_all, checks
 from minunet.kernels import KERNELS, cases
 
 

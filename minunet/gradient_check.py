@@ -32,7 +32,7 @@ def gradcheck(
     """
     rng = np.random.default_rng(seed)
     values = [np.array(_array(v), np.float64) if _checked(v) else v for v in inputs]
-    tensors = [Tensor(v, requires_grad=True) if _checked(i) else v for i, v in zip(inputs, values, strict=True)]
+    tensors: list[Any] = [Tensor(v, requires_grad=True) if _checked(v) else v for v in values]
     if not any(map(_checked, inputs)):
         raise ValueError("gradcheck: no input is a float64 array or Tensor")
     output = fn(*tensors)
