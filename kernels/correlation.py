@@ -18,6 +18,7 @@ from .jit import max_threads, parallel, serial
 from .simd import forward_tile, lanes, outer_product_tile, weight_tile
 
 CACHE_VALUES = 1 << 16  # numbers that a packed patch may have: 256 kB of float32, a quarter of an L2 cache
+L1_VALUES = 1 << 13  # 32 kB of float32
 CHUNK = 256  # input channels that are worked on at a time
 
 
@@ -105,6 +106,8 @@ def correlate_blocks(tile, x, packed, bias, outputs, starts, pads, stride, y, st
     patches = np.zeros((workers, patch), x.dtype)
     sums = np.empty((workers, group * rows * columns * width), x.dtype)
     flat_weight = packed.reshape(-1)
+    # All rows of the kernel in one go where their weights fit the L1 cache, else each row over the whole block.
+    at_once = kh if chunk == c and kh * kw * c * width <= L1_VALUES else 1
     for task in numba.prange(n * down * across * groups):
         worker = numba.get_thread_id()
         place, part = task // groups, task % groups
@@ -118,23 +121,21 @@ def correlate_blocks(tile, x, packed, bias, outputs, starts, pads, stride, y, st
             channels = min(chunk, c - c0)
             top, left = h0 * stride - pads[0], w0 * stride - pads[1]
             pack_patch(x[image], top, left, c0, channels, (bh - 1) * stride + kh, patch_columns, patches[worker])
+            if channels == c:  # the taps of a row lie one behind the other: one long sum, of one or of all rows
+                steps, outer, patch_outer, weight_outer = kw * c, at_once, patch_columns * c, kw * c * width
+            else:
+                steps, outer, patch_outer, weight_outer = channels, kw, channels, c * width
             for t in range(first, last):
-                for i in range(kh):
+                for i in range(0, kh, at_once):
                     weight0 = (((t * kh + i) * kw) * c + c0) * width
                     for h in range(bh):
                         for w in range(0, bw, tile[0].ndim):
                             at = ((h * stride + i) * patch_columns + w * stride) * channels
                             to = (((t - first) * rows + h) * columns + w) * width
-                            if channels == c:  # the taps of a row lie one behind the other: one long sum
-                                outer_product_tile(
-                                    tile, total, to, patches[worker], at, stride * channels, 1, 0,
-                                    flat_weight, weight0, width, 0, kw * channels, 1,
-                                )  # fmt: skip
-                            else:
-                                outer_product_tile(
-                                    tile, total, to, patches[worker], at, stride * channels, 1, channels,
-                                    flat_weight, weight0, width, c * width, channels, kw,
-                                )  # fmt: skip
+                            outer_product_tile(
+                                tile, total, to, patches[worker], at, stride * channels, 1, patch_outer,
+                                flat_weight, weight0, width, weight_outer, steps, outer,
+                            )  # fmt: skip
         for t in range(first, last):
             start = image * strides[0] + h0 * strides[1] + w0 * strides[2] + starts[t]
             first_output = t % (-(-outputs // width)) * width
@@ -169,11 +170,12 @@ def pack_patch(image, top, left, c0, channels, rows, columns, patch):
 @serial
 def write_back(total, bias, first, outputs, width, columns, rows, used, y, start, strides):
     """Add the bias and store a block of sums where they belong."""
-    count = min(width, outputs - first)
+    # Unsigned indices: a signed one could be negative, and the test for that would keep the loop from being vectorised.
+    count, first = np.uint64(min(width, outputs - first)), np.uint64(first)
     for h in range(rows):
         for w in range(used):
-            source = (h * columns + w) * width
-            target = start + h * strides[1] + w * strides[2]
+            source = np.uint64((h * columns + w) * width)
+            target = np.uint64(start + h * strides[1] + w * strides[2])
             for o in range(count):
                 y[target + o] = total[source + o] + bias[first + o]
 
@@ -245,19 +247,23 @@ def weight_blocks(tile, width, x, g, pads, stride, kernel, block, shares, groups
                             )  # fmt: skip
                             for k in range(min(tile_rows, kw * channels - r)):
                                 j, at = (r + k) // channels, c0 + (r + k) % channels
+                                target, source = partial[share, t, i, j, at], sums[worker, k * width :]
                                 for v in range(width):
-                                    partial[share, t, i, j, at, v] += sums[worker, k * width + v]
+                                    target[v] += source[v]
     return partial
 
 
 @serial
 def pack_panel(g, h0, w0, rows, columns, first, width, panel, start):
     """Copy channels first ... first + width of a block of g (H', W', O), zero-filled, pixel after pixel."""
-    count = min(width, g.shape[2] - first)
+    total_width, channels = g.shape[1:]
+    count, rest = np.uint64(min(width, channels - first)), np.uint64(max(0, width - channels + first))
+    flat = g.reshape(-1)
     for h in range(rows):
         for w in range(columns):
-            to = start + (h * columns + w) * width
+            to = np.uint64(start + (h * columns + w) * width)
+            source = np.uint64(((h0 + h) * total_width + w0 + w) * channels + first)
             for v in range(count):
-                panel[to + v] = g[h0 + h, w0 + w, first + v]
-            for v in range(count, width):
-                panel[to + v] = 0
+                panel[to + v] = flat[source + v]
+            for v in range(rest):
+                panel[to + count + v] = 0

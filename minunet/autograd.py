@@ -7,7 +7,8 @@ function that maps the gradient of the output to the gradient of that input (a v
 
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -180,15 +181,14 @@ def grad_enabled() -> bool:
     return getattr(_state, "enabled", True)
 
 
-class no_grad:
+@contextmanager
+def no_grad() -> Iterator[None]:
     """Inside the ``with`` block operations of this thread record no graph."""
-
-    def __enter__(self) -> None:
-        self._previous = grad_enabled()
-        _state.enabled = False
-
-    def __exit__(self, *_: object) -> None:
-        _state.enabled = self._previous
+    previous, _state.enabled = grad_enabled(), False
+    try:
+        yield
+    finally:
+        _state.enabled = previous
 
 
 from . import functional as F  # noqa: E402  (the operators' one way back up)

@@ -123,7 +123,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"minunet {__version__}")
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for add in (_add_demo, _add_train, _add_predict, _add_info):
+    for add in (_add_demo, _add_train, _add_predict, _add_info, _add_gradcheck):
         add(commands)
     return parser
 
@@ -211,6 +211,12 @@ def _add_info(commands: Any) -> None:
                         help="of the input (default: 256x256; 572x572 for padding valid)")  # fmt: skip
 
 
+def _add_gradcheck(commands: Any) -> None:
+    parser = _command(commands, "gradcheck", "hold every operation's derivative against numeric ones", _gradcheck)
+    parser.add_argument("filter", nargs="?", default="", metavar="NAME",
+                        help="only checks whose name contains this, e.g. conv2d")  # fmt: skip
+
+
 def _add_length(parser: argparse.ArgumentParser, default: str, help: str) -> None:
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=_positive, metavar="N", help="train for N steps")
@@ -273,6 +279,22 @@ def _info(options: argparse.Namespace) -> None:
     from minunet.weights import load
 
     print(info(load(options.model), options.size))
+
+
+def _gradcheck(options: argparse.Namespace) -> None:
+    from minunet.errors import UsageError, WorkFailed
+    from minunet.gradient_check import check_all
+
+    wrong = checked = 0
+    for name, error in check_all(options.filter):
+        print(f"{'right' if error is None else 'WRONG'}  {name}" + (f": {error}" if error else ""), flush=True)
+        checked += 1
+        wrong += error is not None
+    if not checked:
+        raise UsageError(f"no check has {options.filter!r} in its name")
+    print(f"{checked} checks in float64 along random directions, {wrong} wrong")
+    if wrong:
+        raise WorkFailed(f"{wrong} of {checked} gradients are wrong")
 
 
 def _positive(text: str) -> int:

@@ -1,11 +1,14 @@
 """What every test gets: the same random numbers each run, and the way to the real data."""
 
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import settings
+
+import minunet as mn
 
 # No deadline: the first call of a kernel compiles it. Derandomized: a run is a fact, not a draw.
 settings.register_profile("minunet", deadline=None, derandomize=True)
@@ -27,3 +30,12 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("the real data sets are not here (../shared/data)")
     return SHARED_DATA
+
+
+@pytest.fixture(params=["numpy", "numba"])
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The test runs once on each backend."""
+    if request.param == "numba":
+        pytest.importorskip("numba", reason="the numba backend needs Numba")
+    with mn.use_backend(request.param):
+        yield request.param

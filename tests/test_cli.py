@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import minunet as mn
-from minunet import budget, cli, runs
+from minunet import budget, cli, functional, runs
 from minunet.data import cells, read_image, write_image
 from minunet.info import layers
 
@@ -477,3 +477,20 @@ def test_the_work_needs_no_command_line_modules(tmp_path):
         env=os.environ, check=True,
     )  # fmt: skip
     assert done.stdout.strip() == "[]"
+
+
+def test_gradcheck_lists_its_checks(capsys):
+    assert cli.main(["gradcheck", "concat"]) == 0
+    assert "right  concat" in capsys.readouterr().out
+
+
+def test_gradcheck_without_a_match_is_a_usage_error(capsys):
+    assert cli.main(["gradcheck", "no such operation"]) == 2
+    assert "'no such operation'" in capsys.readouterr().err
+
+
+def test_gradcheck_fails_on_a_wrong_derivative(capsys, monkeypatch):
+    monkeypatch.setattr(functional, "_broadcast_back", lambda g, shape: np.zeros(shape, g.dtype))
+    assert cli.main(["gradcheck", "subtract"]) == 1
+    output = capsys.readouterr()
+    assert "WRONG  subtract" in output.out and "1 of 1 gradients are wrong" in output.err

@@ -13,14 +13,6 @@ import minunet.functional as F
 RNG = np.random.default_rng(0)
 
 
-@pytest.fixture(params=["numpy", "numba"])
-def backend(request):
-    if request.param == "numba":
-        pytest.importorskip("numba", reason="the numba backend needs Numba")
-    with mn.use_backend(request.param):
-        yield request.param
-
-
 def normal(*shape: int) -> np.ndarray:
     return RNG.standard_normal(shape)
 

@@ -13,14 +13,6 @@ GOLDEN = json.loads((Path(__file__).parent / "golden" / "losses.json").read_text
 RELATIVE = {"float32": 1e-4, "float64": 1e-9}
 
 
-@pytest.fixture(params=["numpy", "numba"])
-def backend(request):
-    if request.param == "numba":
-        pytest.importorskip("numba", reason="the numba backend needs Numba")
-    with mn.use_backend(request.param):
-        yield request.param
-
-
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", TRAININGS)
 def test_losses_follow_the_stored_ones(name, dtype, backend):

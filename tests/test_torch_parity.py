@@ -15,14 +15,6 @@ torch = pytest.importorskip("torch", reason="compares with PyTorch")
 torch_models = pytest.importorskip("torch_models")
 
 
-@pytest.fixture(params=["numpy", "numba"])
-def backend(request):
-    if request.param == "numba":
-        pytest.importorskip("numba", reason="the numba backend needs Numba")
-    with mn.use_backend(request.param):
-        yield request.param
-
-
 @pytest.fixture(autouse=True)
 def one_thread():
     torch.set_num_threads(1)

@@ -16,14 +16,6 @@ FULL = (64, 128, 256, 512)
 PAPER, ARTICLE = ARCHITECTURES["paper"], ARCHITECTURES["article"]
 
 
-@pytest.fixture(params=["numpy", "numba"])
-def backend(request):
-    if request.param == "numba":
-        pytest.importorskip("numba", reason="the numba backend needs Numba")
-    with mn.use_backend(request.param):
-        yield request.param
-
-
 @pytest.fixture
 def numpy_backend():
     """For shapes and modes, which are no business of the kernels."""

@@ -25,8 +25,8 @@ def forward(x, kernel_size, out, argmax):
             continue
         # Not "<=" is true for a larger value and for NaN; a NaN that is there already stays.
         wins = ~(value <= out) & (out == out)
-        np.copyto(out, value, where=wins)
-        np.copyto(argmax, np.uint8(place), where=wins)
+        np.maximum(out, value, out=out)  # of a number and NaN, np.maximum returns NaN
+        np.maximum(argmax, wins * np.uint8(place), out=argmax)  # places only grow on the way through the window
 
 
 def backward(grad, argmax, kernel_size, out):
