@@ -1,8 +1,8 @@
 """The whole network beside PyTorch and ONNX Runtime: python bench/compare.py [--rounds 5] [--out table.md]
 
 Peers that are not installed are left out.  Results are checked before they are timed; all take turns in every round;
-each round has fresh input; the table gives medians, and ratios as the median of the rounds' ratios.  PyTorch is taken at
-the faster of its two memory formats.  Peak memory is that of fresh processes, one for each library.
+each round has fresh input; the table gives medians, and ratios as the median of the rounds' ratios.  PyTorch is taken
+at the faster of its two memory formats.  Peak memory is that of fresh processes, one for each library.
 """
 
 import argparse

@@ -48,6 +48,15 @@ def _filled(array: np.ndarray) -> np.ndarray:
     return array
 
 
+def result(out: np.ndarray | None, shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
+    """`out` if it has this shape and dtype, else ValueError (compiled code would write past it); fresh if None."""
+    if out is None:
+        return empty(shape, dtype)
+    if out.shape != tuple(shape) or out.dtype != dtype:
+        raise ValueError(f"out must be {tuple(shape)} {np.dtype(dtype)}, found {out.shape} {out.dtype}")
+    return out
+
+
 def expect(name: str, found: np.ndarray, shape: tuple[int, ...], like: np.ndarray | None = None) -> None:
     """ValueError unless `found` has this shape, TypeError unless it has the dtype of `like`."""
     if found.shape != tuple(shape):
@@ -77,12 +86,12 @@ def writable_nhwc(out: np.ndarray) -> Iterator[np.ndarray]:
         view[...] = copy
 
 
-def pad(x: np.ndarray, amount: tuple[int, int], value: float = 0) -> np.ndarray:
-    """`x` (N, C, H, W) with `amount` = (rows, columns) of `value` on every side; negative amounts crop."""
+def pad(x: np.ndarray, amount: tuple[int, int]) -> np.ndarray:
+    """`x` (N, C, H, W) with `amount` = (rows, columns) of zeros on every side; negative amounts crop."""
     ph, pw = amount
     n, c, h, w = x.shape
     padded = empty((n, c, h + 2 * ph, w + 2 * pw), x.dtype)
-    padded[...] = value
+    padded[...] = 0
     target = padded[:, :, max(ph, 0) : max(ph, 0) + h, max(pw, 0) : max(pw, 0) + w]
     source = x[:, :, max(-ph, 0) : h - max(-ph, 0), max(-pw, 0) : w - max(-pw, 0)]
     target[:, :, : source.shape[2], : source.shape[3]] = source

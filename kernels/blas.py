@@ -8,6 +8,7 @@ as they are: right results, but their bits may depend on the threads.
 
 import ctypes
 import functools
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -56,6 +57,10 @@ def product_over_rows(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 @functools.cache
 def _pool(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, thread_name_prefix="minunet")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked child has none of our threads
 
 
 @contextmanager

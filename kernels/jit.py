@@ -1,6 +1,6 @@
 """How our loops are compiled: the two decorators, the cache of machine code, the threads.
 
-Compiled code is kept in the user's cache directory, under a key that holds the source of the kernel's file and of
+Compiled code is kept in the user's cache directory, under a key that holds the source of the kernel's room and of
 every shared file of this folder.  A second process compiles nothing, and an edit is never answered with
 old code.
 """
@@ -26,10 +26,13 @@ _lock = threading.RLock()
 
 @functools.cache
 def source_hash(path: Path) -> str:
-    """Hash of a kernel's file together with all files directly in this folder."""
-    shared = sorted(p for p in Path(__file__).parent.glob("*.py") if p.name not in NOT_COMPILED)
+    """Hash of a kernel's file together with the other files of its room and all files directly in this folder."""
+    folder = Path(__file__).parent
+    files = [p for p in folder.glob("*.py") if p.name not in NOT_COMPILED]
+    if path.parent != folder:
+        files += path.parent.glob("*.py")
     digest = hashlib.sha256()
-    for file in (path, *shared):
+    for file in (path, *sorted(files)):
         digest.update(file.name.encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()
 

@@ -117,6 +117,12 @@ def current_backend() -> str:
     return _backend[-1]
 
 
+def _require(backend: str) -> None:
+    """ImportError, saying what to install, where a backend's library is missing."""
+    if backend == "numba" and not importlib.util.find_spec("numba"):
+        raise ImportError('Numba is not installed; install it with: pip install "minunet[cpu]"')
+
+
 class use_backend:
     """Run everything on "numpy" or "numba" from here on; as a context manager, inside the block.
 
@@ -126,8 +132,7 @@ class use_backend:
     def __init__(self, name: str) -> None:
         if name not in BACKENDS:
             raise ValueError(f"backend {name!r} is not known; there are: {', '.join(BACKENDS)}")
-        if name == "numba" and not importlib.util.find_spec("numba"):
-            raise ImportError('Numba is not installed; install it with: pip install "minunet[cpu]"')
+        _require(name)
         self._previous = current_backend()
         _backend[:] = [name]
 
@@ -142,7 +147,7 @@ class use:
     """Override the rule: ``use(conv2d="im2col")`` from here on, or as a context manager inside the block.
 
     Keywords are kernels, values are names of variants; None gives the choice back to the rule.  Raises
-    KernelNotFound for a kernel or variant that does not exist.
+    KernelNotFound for a kernel or variant that does not exist, ImportError where it needs Numba and that is missing.
     """
 
     def __init__(self, **variants: str | None) -> None:
@@ -150,7 +155,7 @@ class use:
             if kernel not in KERNELS:
                 raise KernelNotFound(f"there is no kernel {kernel!r}; there are: {', '.join(sorted(KERNELS))}")
             if variant is not None:
-                KERNELS[kernel].variant(variant)
+                _require(KERNELS[kernel].variant(variant).backend)
         self._previous = {kernel: _overrides.get(kernel) for kernel in variants}
         _set_overrides(variants)
 

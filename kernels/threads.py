@@ -24,10 +24,10 @@ def count() -> int:
 
 
 def set_num_threads(n: int) -> None:
-    """Use `n` threads from here on; more than the machine has cores are not used.  ValueError below 1.
+    """Use `n` threads from here on; compiled loops use no more than the machine has cores.  ValueError below 1.
 
-    NumPy's own matrix products follow where threadpoolctl is installed; otherwise set OPENBLAS_NUM_THREADS
-    before Python starts.
+    Matrix products outside of our kernels (`F.matmul`, a user's own) follow where threadpoolctl is installed;
+    otherwise set OPENBLAS_NUM_THREADS before Python starts.
     """
     if not isinstance(n, int) or isinstance(n, bool) or n < 1:
         raise ValueError(f"the number of threads must be a positive integer, found {n!r}")

@@ -7,6 +7,8 @@ itself is in runs.py (train), predict_files.py, info.py and demo.py.
 from __future__ import annotations
 
 import argparse
+import io
+import math
 import os
 import signal
 import sys
@@ -24,6 +26,7 @@ DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status. MINUNET_DEBUG=1 shows tracebacks."""
+    _speak_any_name()
     parser = build_parser()
     options = parser.parse_args(arguments)
     options.started = STARTED if arguments is None else time.monotonic()
@@ -40,6 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return exit_status(error)
     return DONE
+
+
+def _speak_any_name() -> None:
+    """No file name that the terminal's encoding lacks, and no missing stdout, may end the work."""
+    if sys.stdout is None:  # closed by the caller: >&-, or no console
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def exit_status(error: BaseException) -> int:
@@ -64,7 +75,7 @@ def exit_status(error: BaseException) -> int:
     if isinstance(error, WorkFailed):
         return _say(str(error), FAILED)
     if isinstance(error, MemoryError):
-        return _say("not enough memory: try a smaller --crop, --batch or --features", FAILED)
+        return _say("not enough memory: try smaller images, or a smaller --crop, --batch or --features", FAILED)
     if isinstance(error, Exception):
         return _say(
             f"unexpected {type(error).__name__}: {error}. This is a fault of minunet; "
@@ -176,7 +187,7 @@ def _add_train(commands: Any) -> None:
     recipe.add_argument("--batch", type=_positive, default=Recipe.batch_size, metavar="N",
                         help=f"images a step (default: {Recipe.batch_size})")  # fmt: skip
     recipe.add_argument("--crop", type=_size, metavar="N or HxW",
-                        help="size of the crops (default: to fit the images, up to 256)")  # fmt: skip
+                        help="size of the crops (default: to fit the images, up to 128)")  # fmt: skip
     recipe.add_argument("--lr", type=float, default=Recipe.lr,
                         help=f"largest learning rate (default: {Recipe.lr:g})")  # fmt: skip
     recipe.add_argument("--schedule", choices=SCHEDULES, default=Recipe.schedule,
@@ -220,7 +231,7 @@ def _add_gradcheck(commands: Any) -> None:
 def _add_length(parser: argparse.ArgumentParser, default: str, help: str) -> None:
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=_positive, metavar="N", help="train for N steps")
-    length.add_argument("--minutes", type=float, metavar="M", help=f"{help} (default: {default})")
+    length.add_argument("--minutes", type=_minutes, metavar="M", help=f"{help} (default: {default})")
 
 
 def _add_machine(parser: argparse.ArgumentParser) -> None:
@@ -233,11 +244,17 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
 def _use(options: argparse.Namespace) -> None:
     """The choices that hold for the whole process."""
     import minunet as mn
+    from minunet.errors import UsageError
+    from minunet.kernels import threads
 
-    if getattr(options, "threads", None) is not None:
-        mn.set_num_threads(options.threads)
-    if getattr(options, "backend", None) is not None:
-        mn.use_backend(options.backend)
+    try:
+        if getattr(options, "threads", None) is not None:
+            mn.set_num_threads(options.threads)
+        threads.count()  # a wrong MINUNET_NUM_THREADS is told now, not as a fault of the first image
+        if getattr(options, "backend", None) is not None:
+            mn.use_backend(options.backend)
+    except (ValueError, ImportError) as error:
+        raise UsageError(str(error)) from None
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -301,6 +318,16 @@ def _positive(text: str) -> int:
     value = int(text) if text.isdecimal() else 0
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return value
+
+
+def _minutes(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes above 0")
     return value
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from minunet import metrics, pictures
 from minunet.data import Dataset, cells, from_arrays, write_image
+from minunet.errors import UsageError
 from minunet.extras import MissingExtra, require
 from minunet.progress import progress
 from minunet.runs import (
@@ -27,7 +28,8 @@ SIDE = 128  # pixels
 TRAINING, VALIDATION, SHOWN = 64, 16, 4  # images
 FEATURES = (8, 16, 32)
 STEPS, MINUTES = 400, 1.25  # of training unless asked otherwise; the minutes bound it on a slow machine
-RECIPE: dict[str, Any] = {"crop": 64, "lr": 0.1}  # many small steps: they learn more in a minute than few large ones
+# Many small steps: they learn more in a minute than few large ones.
+RECIPE: dict[str, Any] = {"crop": 64, "batch_size": 4, "loss": "ce"}
 
 
 def demo(out: Path, seed: int, steps: int | None, minutes: float | None) -> History:
@@ -39,6 +41,7 @@ def demo(out: Path, seed: int, steps: int | None, minutes: float | None) -> Hist
     if steps is None and minutes is None:
         steps, minutes = STEPS, MINUTES
     folder = RunFolder(out, overwrite=True)
+    _refuse_a_run(folder)
     folder.start()
     training, validation = generate(seed)
     print(f"cells     {TRAINING} generated images to train on, {VALIDATION} others to judge by, "
@@ -61,6 +64,12 @@ def demo(out: Path, seed: int, steps: int | None, minutes: float | None) -> Hist
         draw(out, model, validation, history, baselines)
     _say_next(out, folder, images, drawing)
     return history
+
+
+def _refuse_a_run(folder: RunFolder) -> None:
+    """The demo replaces its own folder unasked, but no model that `train` took hours for."""
+    if folder.settings.is_file() and '"options"' in folder.settings.read_text():
+        raise UsageError(f"{folder.path} holds a run of minunet train: give another --out")
 
 
 def generate(seed: int) -> tuple[Dataset, Dataset]:

@@ -5,7 +5,8 @@ dL/dx = J^T g, where J = dy/dx.  Each operation below computes y, and hands `rec
 autograd.py calls only those that are needed.  The functions hold the arrays they need, never a Tensor of the
 result.  `_data` unwraps a Tensor, `_broadcast_back` undoes broadcasting: both are at the end of the file.
 
-Shapes are (N, C, H, W).  Inputs may be Tensors or arrays; all inputs of an operation must have one floating dtype.
+Shapes are (N, C, H, W).  Inputs may be Tensors or arrays; all inputs of an operation must have one dtype,
+float32 or float64.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import numpy as np
 
 from . import kernels
 from .autograd import Array, Tensor, record
+
+FLOATS = {np.dtype(np.float32), np.dtype(np.float64)}  # what the kernels compute in
 
 # ---------------------------------------------------------------------------------------------- arithmetic
 
@@ -386,7 +389,7 @@ def binary_cross_entropy_with_logits(logits: Any, target: Any, weight: Any = Non
     (logits,) = _operands("binary_cross_entropy_with_logits", logits)
     x = logits.data
     t = _like(target, x.shape, x, "target")
-    factor = np.full(x.shape, 1 / x.size, x.dtype)
+    factor = np.full(x.shape, 1 / builtins.max(1, x.size), x.dtype)
     if weight is not None:
         factor *= _like(weight, x.shape, x, "weight")
     losses = np.maximum(x, 0) - x * t + np.log1p(np.exp(-np.abs(x)))
@@ -425,7 +428,8 @@ def _data(x: Any) -> Any:
 def _operands(name: str, *values: Any) -> tuple:
     """Inputs as Tensors of one floating dtype; Python numbers take the dtype of the others, None stays None.
 
-    TypeError where dtypes differ or are not floating, ValueError (from NumPy) later where shapes do not broadcast.
+    TypeError where dtypes differ or are neither float32 nor float64; ValueError (from NumPy) later where shapes do
+    not broadcast.
     """
     numbers = [isinstance(v, (int, float)) and not isinstance(v, bool) for v in values]
     tensors = [
@@ -433,9 +437,9 @@ def _operands(name: str, *values: Any) -> tuple:
         for v, number in zip(values, numbers, strict=True)
     ]
     dtypes = {t.dtype for t in tensors if isinstance(t, Tensor)}
-    if len(dtypes) > 1 or any(d.kind != "f" for d in dtypes):
+    if len(dtypes) > 1 or not dtypes <= FLOATS:
         found = ", ".join(str(t.dtype) for t in tensors if isinstance(t, Tensor))
-        raise TypeError(f"{name}: all inputs must have one floating dtype, found {found}")
+        raise TypeError(f"{name}: all inputs must have one floating dtype, float32 or float64, found {found}")
     dtype = dtypes.pop() if dtypes else np.float32
     return tuple(
         Tensor(np.asarray(v, dtype)) if number else v for v, number in zip(tensors, numbers, strict=True)

@@ -78,6 +78,7 @@ def _checked(value: Any) -> bool:
 
 INPUTS = 1  # seed of the inputs: not gradcheck's own, or the upstream gradient would equal the first input
 
+
 def check_all(pattern: str = "") -> Iterator[tuple[str, str | None]]:
     """Run all `checks` whose name contains `pattern`; yields each name with None, or with what is wrong."""
     for name, check in checks().items():

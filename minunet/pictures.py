@@ -6,6 +6,7 @@ Class colours are those of Okabe and Ito, which colour-blind readers can tell ap
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,8 +58,9 @@ def display(image: np.ndarray) -> np.ndarray:
         image = image[..., 0]
     if image.ndim == 3 and image.dtype == np.uint8:
         return image
-    low, high = np.percentile(image, (0.5, 99.5))
-    grey = (image.astype(np.float64) - low) / max(high - low, 1e-12)
+    values = image.astype(np.float64)
+    low, high = np.percentile(values, (0.5, 99.5))
+    grey = (values - low) / max(high - low, 1e-12)
     seen = (255 * grey.clip(0, 1) + 0.5).astype(np.uint8)
     return seen if seen.ndim == 3 else np.repeat(seen[..., None], 3, axis=2)
 
@@ -142,6 +144,7 @@ def _label(axis: Any, text: str) -> None:
     if text:
         axis.text(
             0.03, 0.03, text, transform=axis.transAxes, fontsize=8, color="white", va="bottom",
+            parse_math=False,  # a file may be named $x_^$
             bbox={"facecolor": "black", "alpha": 0.6, "pad": 2, "edgecolor": "none"},
         )  # fmt: skip
 
@@ -217,7 +220,7 @@ def _draw_scores(axis: Any, records: Sequence[dict[str, Any]], baselines: dict[s
         f"best {scores[best]:.3f}", (steps[best], scores[best]), xytext=(0, 7),
         textcoords="offset points", ha="right" if best else "left", fontsize=9, color=INK,
     )  # fmt: skip
-    for style, (name, value) in zip(("--", ":"), baselines.items(), strict=False):
+    for style, (name, value) in zip(("--", ":", "-."), baselines.items(), strict=False):
         axis.axhline(value, color=MUTED, linestyle=style, linewidth=1.2, label=f"{name} {value:.3f}")
     axis.set_ylim(0, 1.05)
     axis.legend(frameon=False, fontsize=9, labelcolor=INK, loc="lower right")
@@ -232,7 +235,9 @@ def _save(figure: Any, path: str | Path) -> None:
     def write(file: IO[bytes]) -> None:
         figure.savefig(file, format="png", metadata={"Software": None})
 
-    atomic_write(Path(path), write)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # boxes in place of a name say enough
+        atomic_write(Path(path), write)
 
 
 def available() -> bool:

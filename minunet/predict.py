@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from minunet import functional as F
-from minunet.autograd import no_grad
+from minunet.autograd import Tensor, no_grad
 
 if TYPE_CHECKING:
     from minunet.data import Preprocessing
     from minunet.unet import UNet
 
 
-def predict(model: UNet, image: np.ndarray) -> np.ndarray:
+def predict(model: UNet, image: np.ndarray | Tensor) -> np.ndarray:
     """Class probabilities of one image, at the image's own size.
 
     image: (H, W), (H, W, C) or (C, H, W), raw integers or floats, as it comes from the file; the
@@ -35,8 +35,9 @@ def predict(model: UNet, image: np.ndarray) -> np.ndarray:
     return probabilities(predict_logits(model, prepare(model, image)))
 
 
-def prepare(model: UNet, image: np.ndarray) -> np.ndarray:
+def prepare(model: UNet, image: np.ndarray | Tensor) -> np.ndarray:
     """The raw image as the network wants it: (C, H, W) in the model's dtype."""
+    image = image.data if isinstance(image, Tensor) else image
     return preprocessing_of(model)(image, dtype=model.dtype)
 
 

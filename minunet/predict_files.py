@@ -69,7 +69,7 @@ def _write(
 ) -> list[Path]:
     classes = p.argmax(axis=0)
     mask = options.out / f"{stem}{suffix}"
-    write_image(mask, decode(classes, len(p), coding))
+    _write_mask(mask, classes, len(p), coding)
     files = [mask]
     if options.instances:
         files.append(options.out / f"{stem}_instances{suffix}")
@@ -82,6 +82,14 @@ def _write(
         values = p.astype(np.float32)
         atomic_write(files[-1], lambda file: np.save(file, values, allow_pickle=False))
     return files
+
+
+def _write_mask(path: Path, classes: np.ndarray, count: int, coding: Coding | None) -> None:
+    """Colours as a palette: one byte a pixel, and every reader gets the same colours."""
+    if coding is not None and coding.kind == "colors" and path.suffix == ".png":
+        write_image(path, classes.astype(np.uint8), palette=coding.values)
+    else:
+        write_image(path, decode(classes, count, coding))
 
 
 def decode(classes: np.ndarray, count: int, coding: Coding | None) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections import Counter
@@ -80,16 +81,17 @@ class RunFolder:
 def train_run(options: TrainOptions, started: float) -> History:
     """The whole command. `started`: time.monotonic() when the process began."""
     folder = RunFolder(options.out, options.overwrite)
+    _refuse_data_folders(options)
     trainer, settings = prepare(options)
     baselines = {} if trainer.validation is None else metrics.baselines(trainer.validation)
-    folder.start()
     drawing = pictures.available()
+    left = None
+    if options.steps is None:
+        left = minutes_left(MINUTES if options.minutes is None else options.minutes, started)
+    folder.start()  # nothing is asked for in vain from here on, so an earlier run may go
     with progress() as display:
         reporter = Reporter(folder, trainer, display, baselines, settings)
         display.say(COMPILING)
-        left = None
-        if options.steps is None:
-            left = minutes_left(MINUTES if options.minutes is None else options.minutes, started)
         history = reporter.watch(options.steps, left)
     if history.best_step is None:
         save(trainer.model, folder.model)
@@ -97,6 +99,13 @@ def train_run(options: TrainOptions, started: float) -> History:
         draw_run(folder, trainer, history, baselines)
     _say_farewell(folder, history, reporter, drawing)
     return history
+
+
+def _refuse_data_folders(options: TrainOptions) -> None:
+    """A run's pictures among the images would be taken for images by the next run."""
+    for place in (options.images, options.masks):
+        if place.resolve() == options.out.resolve():
+            raise UsageError(f"--out {options.out} is a folder of the data: give a folder of its own")
 
 
 def prepare(options: TrainOptions) -> tuple[Trainer, dict[str, Any]]:
@@ -172,7 +181,9 @@ class Reporter:
         except KeyboardInterrupt:
             if self.saved_step is None:
                 save(self.trainer.model, self.folder.model)
-            self.display.say(f"stopped: {self._kept()}, {self.folder.log} the log")
+            log = f", {self.folder.log} the log" if self.records else ""
+            with contextlib.suppress(BrokenPipeError):  # Ctrl-C ends the `tee` behind us too
+                self.display.say(f"stopped: {self._kept()}{log}")
             raise
         except WorkFailed as error:
             if self.saved_step is None:

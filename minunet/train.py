@@ -24,7 +24,7 @@ from minunet.unet import UNet, legal_sides
 
 VALIDATION_IMAGES = 64  # at most so many are looked at, evenly spaced over the set
 REPORTS = 120  # records a run, at most
-DEFAULT_CROP = 256  # side of the largest crop that is chosen unasked
+DEFAULT_CROP = 128  # side of the largest crop that is chosen unasked
 LOSSES = ("ce", "ce+dice", "dice", "bce")
 SCHEDULES = ("cosine", "step", "constant")
 
@@ -33,13 +33,13 @@ SCHEDULES = ("cosine", "step", "constant")
 class Recipe:
     """How to train. These defaults are what `minunet train` uses."""
 
-    batch_size: int = 4
+    batch_size: int = 8
     crop: int | tuple[int, int] | None = None  # None: `default_crop`
-    lr: float = 0.05
+    lr: float = 0.1
     momentum: float = 0.9
     nesterov: bool = True
     weight_decay: float = 0.0
-    loss: str | None = None  # one of LOSSES; None: "bce" for a single logit, else "ce"
+    loss: str | None = None  # one of LOSSES; None: "bce" for a single logit, else "ce+dice"
     schedule: str = "cosine"
     warmup: int | None = None  # steps in which the rate grows to lr; None: a twentieth of all
     clip: float | None = 1.0  # largest norm of the gradient; None: no limit
@@ -47,9 +47,10 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "lr"):
-            if not getattr(self, name) > 0:
-                raise UsageError(f"{name} must be above 0, not {getattr(self, name)}")
+        for name in ("batch_size", "lr", "clip"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:  # a negative clip would turn the gradient round
+                raise UsageError(f"{name} must be above 0, not {value}")
         if self.loss is not None and self.loss not in LOSSES:
             raise UsageError(f"loss must be one of {', '.join(LOSSES)}, not {self.loss!r}")
         if self.schedule not in SCHEDULES:
@@ -105,7 +106,7 @@ def fit(
     report: called with every record of the history. Where the record says best, the model holds
         the best weights so far at that moment, so that the caller can save them.
     progress: called after every step with (steps done, loss).
-    recipe: the fields of `Recipe`, e.g. lr=0.02, batch_size=8, crop=128, loss="ce+dice".
+    recipe: the fields of `Recipe`, e.g. lr=0.02, batch_size=4, crop=256, loss="ce".
 
     With validation images the model ends with the weights that scored best on them, without with
     the last ones. It takes over the preprocessing and the coding of the data set.
@@ -122,10 +123,12 @@ class Trainer:
 
     def __init__(self, model: UNet, dataset: Dataset, validation: Dataset | None, recipe: Recipe) -> None:
         _check_fit(model, dataset)
+        if validation is not None:
+            _check_alike(dataset, validation)
         self.model, self.dataset, self.recipe = model, dataset, recipe
         self.validation = None if validation is None else evenly(validation, VALIDATION_IMAGES)
-        self.crop = checked_crop(model, recipe.crop or default_crop(model, dataset))
-        self.loss_name = recipe.loss or ("bce" if model.out_channels == 1 else "ce")
+        self.crop = checked_crop(model, default_crop(model, dataset) if recipe.crop is None else recipe.crop)
+        self.loss_name = recipe.loss or ("bce" if model.out_channels == 1 else "ce+dice")
         self.loss = loss_function(self.loss_name, model.out_channels)
         self.optimizer = _optimizer(model, recipe)
         model.preprocessing, model.coding = dataset.preprocessing, dataset.coding
@@ -140,8 +143,8 @@ class Trainer:
         """`fit`, with steps, minutes or both."""
         if steps is None and minutes is None:
             raise UsageError("training needs steps, minutes or both")
-        if (steps is not None and steps < 1) or (minutes is not None and not minutes > 0):
-            raise UsageError("steps and minutes must be above 0")
+        if (steps is not None and steps < 1) or (minutes is not None and not 0 < minutes < math.inf):
+            raise UsageError("steps and minutes must be above 0, and minutes finite")
         if minutes is None:
             return self.run(steps or 1, math.inf, {}, report, progress)
         now, seconds = time.monotonic(), 60 * minutes
@@ -167,9 +170,9 @@ class Trainer:
     def step(self, step: int, lr: float) -> float:
         """One batch, forwards, backwards, one step of SGD; the loss before the step."""
         x, target = self.batch(step)
+        self.optimizer.zero_grad()  # before the way forward, which then has their memory
         loss = self.loss(self.model(x), target)
         value = float(loss.item())
-        self.optimizer.zero_grad()
         loss.backward()
         norm = 0.0
         if self.recipe.clip is not None:
@@ -314,9 +317,9 @@ def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
 
 
 def default_crop(model: UNet, dataset: Dataset) -> tuple[int, int]:
-    """Whole images where all are of one fitting size of at most 256, else squares.
+    """Whole images where all are of one fitting size of at most DEFAULT_CROP, else squares.
 
-    The side is the largest the network takes as it is (a multiple of 2^levels) up to 256 and up to
+    The side is the largest the network takes as it is (a multiple of 2^levels) up to DEFAULT_CROP and up to
     the usual (median) short side of the images; smaller images are continued by reflection.
     A valid network gets the input size whose output is at least that large.
     """
@@ -336,7 +339,10 @@ def default_crop(model: UNet, dataset: Dataset) -> tuple[int, int]:
 
 def checked_crop(model: UNet, crop: int | tuple[int, int]) -> tuple[int, int]:
     """The crop as (height, width), if the network can train on it."""
-    height, width = (crop, crop) if isinstance(crop, int) else (int(crop[0]), int(crop[1]))
+    sides = np.ravel(crop)
+    if sides.dtype.kind not in "iu" or len(sides) not in (1, 2):
+        raise UsageError(f"crop must be a whole number or (height, width), not {crop!r}")
+    height, width = int(sides[0]), int(sides[-1])
     try:
         model.output_size((height, width))
     except ValueError as error:
@@ -352,6 +358,8 @@ def evenly(dataset: Dataset, count: int) -> Dataset:
 
 
 def _check_fit(model: UNet, dataset: Dataset) -> None:
+    if not isinstance(dataset, Dataset):
+        raise UsageError("training needs a Dataset: minunet.data.from_arrays(images, masks) makes one, or load_folder")
     channels = dataset.channels
     needed = model.in_channels
     if channels != needed:
@@ -359,6 +367,21 @@ def _check_fit(model: UNet, dataset: Dataset) -> None:
     classes, outputs = dataset.coding.classes, model.out_channels
     if classes != (2 if outputs == 1 else outputs):
         raise UsageError(f"the masks have {classes} classes, the model has {outputs} output channels")
+
+
+def _check_alike(dataset: Dataset, validation: Dataset) -> None:
+    """Sets that were read apart may disagree on what class 1 is; their scores would mean nothing."""
+    if not isinstance(validation, Dataset):
+        raise UsageError("validation must be a Dataset, as the training data is")
+    one, other = dataset.coding, validation.coding
+    # Two classes are background and foreground, whatever stands for them in the masks.
+    same_classes = one == other or one.classes == other.classes == 2
+    if not same_classes or dataset.preprocessing != validation.preprocessing:
+        raise UsageError(
+            f"training and validation images differ in kind ({one.describe()}, {dataset.preprocessing}; "
+            f"{other.describe()}, {validation.preprocessing}): give the second set the first one's, "
+            "target=training.coding and preprocessing=training.preprocessing, or use Dataset.split"
+        )
 
 
 def _ignore(*_: Any) -> None:

@@ -89,6 +89,7 @@ def read_tensors(path: _PATH) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
     Raises FileNotFoundError for a missing file, FileFormatError for one that cannot be read.
     """
+    _hint_at_model(Path(path))
     reader = _format(path)
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
@@ -144,6 +145,12 @@ def _double_conv(name: str, inputs: int, outputs: int, norm: str | None) -> dict
             shapes[f"{name}.conv.{index + 1}.{part}"] = (outputs,)
         shapes[f"{name}.conv.{index + 1}.num_batches_tracked"] = ()
     return shapes
+
+
+def _hint_at_model(path: Path) -> None:
+    """A run is a folder, and easily given in place of the model in it."""
+    if (path / "model.safetensors").is_file():
+        raise FileFormatError(f"{path}: found a folder, expected a model file: give {path / 'model.safetensors'}")
 
 
 def _format(path: _PATH) -> ModuleType:

@@ -330,10 +330,10 @@ def test_integers_cannot_require_gradients(dtype):
 
 def test_dtypes_do_not_mix():
     x = leaf([1.0], np.float32)
-    message = "multiply: all inputs must have one floating dtype, found float32, float64"
+    message = "multiply: all inputs must have one floating dtype, float32 or float64, found float32, float64"
     with pytest.raises(TypeError, match=message):
         x * leaf([1.0], np.float64)
-    with pytest.raises(TypeError, match="add: all inputs must have one floating dtype, found float32, int64"):
+    with pytest.raises(TypeError, match=r"add: all inputs must have one floating dtype, .* found float32, int64"):
         x + np.ones(1, np.int64)
     with pytest.raises(TypeError, match="one floating dtype"):
         mn.Tensor(np.ones(1, int)) + 1

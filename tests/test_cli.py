@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import minunet as mn
-from minunet import budget, cli, functional, runs
+from minunet import budget, cli, functional, progress, runs
 from minunet.data import cells, read_image, write_image
 from minunet.info import layers
 
@@ -124,6 +124,25 @@ def test_a_finished_run_is_not_overwritten_unasked(folder, run, tmp_path, capsys
     assert (out / "model.safetensors").read_bytes() != before
 
 
+def test_a_refused_command_leaves_the_earlier_run(folder, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert train(folder, out) == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert train(folder, out, "--overwrite", steps=("--minutes", "0.0001")) == 2
+    assert "too short" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_names_that_are_mathematics_or_lack_glyphs_are_drawn(folder, tmp_path, capsys):
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+        for i, name in enumerate(("$x_^$", "細胞")):
+            write_image(tmp_path / kind / f"{name}.png", read_image(folder / kind / f"cell{i}.png"))
+    assert train(tmp_path, tmp_path / "run", "--validation", "0", steps=("--steps", "1")) == 0
+    assert "Glyph" not in capsys.readouterr().err
+    assert (tmp_path / "run" / "preview.png").exists()
+
+
 def test_train_goes_on_from_a_model(folder, run, tmp_path):
     out = tmp_path / "run"
     arguments = ("train", folder / "images", folder / "masks", "--out", out, "--steps", "1")
@@ -163,6 +182,22 @@ def test_ctrl_c_leaves_a_model(folder, tmp_path, capsys, monkeypatch):
     assert said.err == "minunet: interrupted\n"
     assert mn.load(tmp_path / "model.safetensors").coding.kind == "instances"
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
+
+
+def test_ctrl_c_that_ends_the_reader_too_leaves_a_model(folder, tmp_path, capsys, monkeypatch):
+    """As in `minunet train ... | tee log`, where both are interrupted."""
+
+    def interrupt(self, done, loss):
+        def gone(self, text):
+            raise BrokenPipeError
+
+        monkeypatch.setattr(progress.PlainProgress, "say", gone)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs.Reporter, "progress", interrupt)
+    assert train(folder, tmp_path, steps=("--steps", "100")) == 130
+    assert capsys.readouterr().err == "minunet: interrupted\n"
+    mn.load(tmp_path / "model.safetensors")
 
 
 def test_sigterm_leaves_the_best_model(folder, tmp_path):
@@ -234,10 +269,65 @@ def test_grey_levels_stay_what_they_were(tmp_path):
     assert read_image(out / "small.png").shape == (3, 5)
 
 
+def test_colors_are_written_as_a_palette(folder, tmp_path):
+    from PIL import Image
+
+    colors = np.array([(0, 0, 0), (128, 0, 0), (0, 128, 0)], np.uint8)
+    (tmp_path / "masks").mkdir()
+    for i in range(10):
+        classes = (read_image(folder / "masks" / f"cell{i}.png") > 0).astype(np.uint8)
+        classes[:9, :9] = 2
+        write_image(tmp_path / "masks" / f"cell{i}.png", classes, palette=colors)
+    run, out = tmp_path / "run", tmp_path / "out"
+    assert main("train", folder / "images", tmp_path / "masks", "--out", run, "--steps", "2", *SMALL) == 0
+    model = run / "model.safetensors"
+    assert main("predict", model, folder / "images" / "cell0.png", "--out", out, "--probabilities") == 0
+    with Image.open(out / "cell0.png") as picture:
+        assert picture.mode == "P"
+    table = np.array(mn.load(model).coding.values, np.uint8)
+    expected = table[np.load(out / "cell0_prob.npy").argmax(axis=0)]
+    np.testing.assert_array_equal(read_image(out / "cell0.png"), expected)
+
+
+def test_names_that_stdout_cannot_show(run, tmp_path):
+    """In a terminal of another encoding the name is shown with escapes; the work is done."""
+    np.save(tmp_path / "細胞.npy", np.zeros((8, 8), np.uint8))
+    command = [sys.executable, "-m", "minunet", "predict", run / "model.safetensors", tmp_path / "細胞.npy"]
+    done = subprocess.run(
+        [*map(str, command), "--out", str(tmp_path / "out"), "--threads", "1"], capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert rb"\u7d30\u80de.npy" in done.stdout
+    assert (tmp_path / "out" / "細胞.png").exists()
+
+
+def test_without_stdout_the_work_is_done(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert train(folder, tmp_path / "run", steps=("--steps", "1")) == 0
+    sys.stdout.close()
+
+
+def test_a_wrong_number_of_threads_in_the_environment(run, tmp_path, capsys, monkeypatch):
+    from minunet.kernels import threads
+
+    monkeypatch.setenv("MINUNET_NUM_THREADS", "many")
+    monkeypatch.setattr(threads, "_count", [])
+    np.save(tmp_path / "a.npy", np.zeros((8, 8), np.uint8))
+    assert main("predict", run / "model.safetensors", tmp_path / "a.npy", "--out", tmp_path / "out") == 2
+    assert capsys.readouterr().err.startswith("minunet: MINUNET_NUM_THREADS must be a positive integer")
+
+
 def test_npy_images_become_png_where_pillow_is_there(run, tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((20, 30), np.uint16))
     assert main("predict", run / "model.safetensors", tmp_path / "a.npy", "--out", tmp_path / "o") == 0
     assert read_image(tmp_path / "o" / "a.png").shape == (20, 30)
+
+
+def test_an_image_of_truth_values(run, tmp_path):
+    np.save(tmp_path / "a.npy", np.eye(20, dtype=bool))
+    assert main("predict", run / "model.safetensors", tmp_path / "a.npy", "--out", tmp_path / "o", "--overlay") == 0
+    assert read_image(tmp_path / "o" / "a_overlay.png").shape == (20, 20, 3)
 
 
 def test_the_base_install_trains_and_predicts_npy(folder, tmp_path, capsys, monkeypatch):
@@ -366,7 +456,7 @@ def broken(tmp_path, folder, run):
     write_image(tmp_path / "color.png", np.zeros((8, 8, 3), np.uint8))
     np.save(tmp_path / "deep.npy", np.zeros((3, 4, 5, 6)))
     names = {"here": tmp_path, "images": folder / "images", "masks": folder / "masks"}
-    return names | {"model": run / "model.safetensors", "out": tmp_path / "out"}
+    return names | {"run": run, "model": run / "model.safetensors", "out": tmp_path / "out"}
 
 
 TRAIN = "train {images} {masks} --out {out} --steps 1"
@@ -388,6 +478,9 @@ PREDICT = "predict {model} --out {out}"
         (TRAIN + " --init {here}/no.npz", ["no.npz", "No such file"]),
         (TRAIN + " --init {model} --features 4", ["features [4, 8], not [4]"]),
         ("train {images} {masks} --out {out} --minutes 0.0001", ["--minutes 0.0001 is too short"]),
+        ("train {images} {masks} --out {masks} --steps 1", ["masks is a folder of the data"]),
+        ("predict {run} --out {out} {here}/a.png", ["run: found a folder", "give {model}"]),
+        ("demo --out {run}", ["run holds a run of minunet train"]),
         ("train {images} {masks} --out {here}/file --steps 1", ["file"]),
         (PREDICT + " {here}/no.png", ["no.png: no such file", "check the path"]),
         (PREDICT + " {here}/text.png", ["text.png"]),
@@ -424,6 +517,8 @@ def test_errors_are_plain_sentences_and_status_2(broken, capsys, command, words)
         ("train a b", "--out"),
         ("train a b --out c --steps 0", "'0' is not a whole number above 0"),
         ("train a b --out c --steps 1 --minutes 1", "not allowed with"),
+        ("train a b --out c --minutes inf", "'inf' is not a number of minutes above 0"),
+        ("demo --minutes nan", "'nan' is not a number of minutes above 0"),
         ("train a b --out c --features 4,x", "'x' is not a whole number"),
         ("train a b --out c --seed -1", "--seed"),
         ("info m --size 1x2x3", "'1x2x3' is not a size"),

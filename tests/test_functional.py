@@ -574,6 +574,19 @@ def test_dice_of_an_absent_class_is_finite():
     assert F.dice_loss(logits, np.zeros((1, 1, 3, 3))).item() == 0
 
 
+# -------------------------------------------------------------------------------------- empty batches
+
+
+def test_an_empty_batch_has_no_gradient(backend):
+    """No images: outputs without numbers, and gradients of the parameters that are 0."""
+    model = mn.UNet(2, 1, (3, 5))
+    loss = F.binary_cross_entropy_with_logits(model(np.zeros((0, 2, 44, 48))), np.zeros((0, 1, 4, 8)))
+    assert loss.item() == 0
+    loss.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and not parameter.grad.any(), name
+
+
 # ------------------------------------------------------------------------------------------ errors
 
 
@@ -585,11 +598,15 @@ BN = (z(2), z(2), z(2), z(2))
 ERRORS = {
     "add shapes": (lambda: F.add(z(2, 3), z(4)), ValueError, r"broadcast.*\(2,3\) \(4,\)"),
     "add dtypes": (lambda: F.add(z(2), z(2, dtype=np.float32)), TypeError, "add: .* found float64, float32"),
+    "half precision": (lambda: F.relu(z(2, dtype=np.float16)), TypeError, "relu: .* float32 or float64, found float16"),
+    "foreign byte order": (lambda: F.relu(z(2, dtype=">f4")), TypeError, "relu: .* float32 or float64, found >f4"),
     "matmul shapes": (lambda: F.matmul(z(2, 3), z(2, 3)), ValueError, r"matmul: .*\(2, 3\) and \(2, 3\)"),
     "matmul vectors": (lambda: F.matmul(z(3), z(3, 2)), ValueError, r"matmul: .*\(3,\) and \(3, 2\)"),
     "reshape": (lambda: F.reshape(z(2, 3), 4), ValueError, "size 6 into shape"),
     "conv2d axes": (lambda: F.conv2d(z(2, 3, 4), z(1, 2, 3, 3)), ValueError, r"4 axes, found shapes \(2, 3, 4\)"),
     "conv2d channels": (lambda: F.conv2d(z(1, 2, 5, 5), z(4, 3, 3, 3)), ValueError, "x has 2 channels, .* expects 3"),
+    "conv2d no channels": (lambda: F.conv2d(z(1, 0, 5, 5), z(4, 0, 3, 3)), ValueError, "has no numbers"),
+    "up-conv no channels": (lambda: F.conv_transpose2d(z(1, 2, 5, 5), z(2, 0, 2, 2)), ValueError, "has no numbers"),
     "conv2d bias": (lambda: F.conv2d(z(1, 2, 5, 5), z(4, 2, 3, 3), z(3)), ValueError, r"bias .* \(4,\), found \(3,\)"),
     "conv2d size": (lambda: F.conv2d(z(1, 2, 2, 5), z(4, 2, 3, 3)), ValueError,
                     "2 x 5 px .* less than the kernel.s 3 x 3"),

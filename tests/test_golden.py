@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 from golden.cases import TRAININGS
 
-import minunet as mn
-
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "losses.json").read_text())
 RELATIVE = {"float32": 1e-4, "float64": 1e-9}
 

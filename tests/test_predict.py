@@ -81,6 +81,11 @@ def test_layouts_of_grey_and_colour():
     np.testing.assert_array_equal(mn.predict(color, x), mn.predict(color, np.moveaxis(x, -1, 0)))
 
 
+def test_a_tensor_is_taken_as_its_array():
+    model, image = mn.UNet(1, 2, (2,), padding="same"), np.random.default_rng(0).random((9, 8), np.float32)
+    np.testing.assert_array_equal(mn.predict(model, mn.Tensor(image)), mn.predict(model, image))
+
+
 def test_preprocessing_of_the_model_is_applied():
     model, x = network(), image(16, 16)
     model.preprocessing = Preprocessing(1, "standardize")

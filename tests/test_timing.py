@@ -30,7 +30,7 @@ def test_results_that_differ_are_not_timed(wrong):
     expected = np.array([1.0, -1.0, 1.0, -1.0])
     timing.agree(expected + 1e-4, expected, 1e-3)
     with pytest.raises(AssertionError, match="results differ"):
-        timing.agree(expected + [0, 0, 0, wrong], expected, 1e-3)
+        timing.agree(expected + np.array([0, 0, 0, wrong]), expected, 1e-3)
 
 
 @pytest.fixture(scope="module")

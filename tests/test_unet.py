@@ -10,6 +10,7 @@ from golden.cases import ARCHITECTURES, batch, loss, network
 import minunet as mn
 import minunet.functional as F
 from minunet import nn
+from minunet.kernels import arrays
 from minunet.unet import legal_sides
 
 FULL = (64, 128, 256, 512)
@@ -379,10 +380,24 @@ def test_gradient_of_the_whole_network(architecture, size, dropout, training, ba
 # ----------------------------------------------------------------------------- bits and threads
 
 
-def training_step(architecture):
-    """Logits, loss, gradients, and what a step makes of the state; larger than every block of the kernels."""
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_no_number_comes_from_fresh_memory(architecture, backend):
+    """Whatever stands in the arrays that the kernels are given to fill, a step of training is the same."""
+
+    def poisoned():
+        with arrays.poison():
+            return training_step(architecture, (76, 92))
+
+    results = [training_step(architecture, (76, 92)), poisoned()]
+    for name, array in results[0].items():
+        np.testing.assert_array_equal(array, results[1][name], err_msg=name)
+        assert np.isfinite(array).all(), name
+
+
+def training_step(architecture, size=(236, 188)):
+    """Logits, loss, gradients, and what a step makes of the state; 236 x 188 px are more than any block."""
     model = network(architecture, 1, 2, (16, 32), np.float32)
-    x, target, weight = batch(model, 1, (236, 188), True, np.random.default_rng(0))
+    x, target, weight = batch(model, 1, size, True, np.random.default_rng(0))
     logits = model(x)
     value = loss(logits, target, weight)
     value.backward()

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..arrays import empty
+from ..arrays import expect, result
 from ..registry import Kernel, Variant
 
 KERNEL = Kernel(
@@ -18,23 +18,24 @@ KERNEL = Kernel(
 
 def statistics(x: np.ndarray, mean=None, variance=None):
     """x (N, C, H, W) -> mean (C,), biased variance (C,)."""
-    mean = empty(x.shape[1:2], x.dtype) if mean is None else mean
-    variance = empty(x.shape[1:2], x.dtype) if variance is None else variance
+    mean, variance = result(mean, x.shape[1:2], x.dtype), result(variance, x.shape[1:2], x.dtype)
     KERNEL.run("statistics", x=x, mean=mean, variance=variance)
     return mean, variance
 
 
 def normalize(x, mean, inv_std, weight, bias, out=None):
     """x (N, C, H, W), the rest (C,) -> weight (x - mean) inv_std + bias, like x."""
-    out = empty(x.shape, x.dtype) if out is None else out
+    _check(x, mean=mean, inv_std=inv_std, weight=weight, bias=bias)
+    out = result(out, x.shape, x.dtype)
     KERNEL.run("normalize", x=x, mean=mean, inv_std=inv_std, weight=weight, bias=bias, out=out)
     return out
 
 
 def backward_parameters(grad, x, mean, inv_std, grad_weight=None, grad_bias=None):
     """grad, x (N, C, H, W) -> gradient of weight (C,), gradient of bias (C,)."""
-    grad_weight = empty(mean.shape, x.dtype) if grad_weight is None else grad_weight
-    grad_bias = empty(mean.shape, x.dtype) if grad_bias is None else grad_bias
+    expect("batch_norm: grad", grad, x.shape, x)
+    _check(x, mean=mean, inv_std=inv_std)
+    grad_weight, grad_bias = result(grad_weight, mean.shape, x.dtype), result(grad_bias, mean.shape, x.dtype)
     KERNEL.run(
         "backward_parameters", grad=grad, x=x, mean=mean, inv_std=inv_std, grad_weight=grad_weight, grad_bias=grad_bias
     )
@@ -43,7 +44,9 @@ def backward_parameters(grad, x, mean, inv_std, grad_weight=None, grad_bias=None
 
 def backward_input(grad, x, mean, inv_std, weight, mean_grad, mean_grad_xhat, out=None):
     """grad, x (N, C, H, W), the rest (C,) -> gradient of x; zero means in evaluation."""
-    out = empty(x.shape, x.dtype) if out is None else out
+    expect("batch_norm: grad", grad, x.shape, x)
+    _check(x, mean=mean, inv_std=inv_std, weight=weight, mean_grad=mean_grad, mean_grad_xhat=mean_grad_xhat)
+    out = result(out, x.shape, x.dtype)
     KERNEL.run(
         "backward_input",
         grad=grad,
@@ -56,3 +59,9 @@ def backward_input(grad, x, mean, inv_std, weight, mean_grad, mean_grad_xhat, ou
         out=out,
     )
     return out
+
+
+def _check(x: np.ndarray, **per_channel: np.ndarray) -> None:
+    """ValueError unless all of these have a number a channel: compiled code would read past the array."""
+    for name, array in per_channel.items():
+        expect(f"batch_norm: {name}", array, x.shape[1:2])

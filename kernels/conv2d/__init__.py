@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..arrays import empty, expect
+from ..arrays import empty, expect, result
 from ..registry import Kernel, Variant
 
 KERNEL = Kernel(
@@ -25,6 +25,8 @@ def output_shape(x_shape, weight_shape, padding):
     o, expected, kh, kw = weight_shape
     if c != expected:
         raise ValueError(f"conv2d: x has {c} channels, weight {weight_shape} expects {expected}")
+    if min(weight_shape) < 1:
+        raise ValueError(f"conv2d: weight {weight_shape} has no numbers")
     if padding < 0:
         raise ValueError(f"conv2d: padding must be 0 or more, found {padding}")
     size = (h + 2 * padding - kh + 1, w + 2 * padding - kw + 1)
@@ -39,8 +41,9 @@ def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None, p
     expect("conv2d: weight", weight, weight.shape, x)
     if bias is not None:
         expect("conv2d: bias", bias, shape[1:2], x)
-    out = empty(shape, x.dtype) if out is None else out
-    KERNEL.run("forward", x=x, weight=weight, bias=bias, padding=padding, out=out)
+    out = result(out, shape, x.dtype)
+    if out.size:  # an empty batch leaves nothing to compute
+        KERNEL.run("forward", x=x, weight=weight, bias=bias, padding=padding, out=out)
     return out
 
 
@@ -48,8 +51,9 @@ def backward_input(grad: np.ndarray, weight: np.ndarray, padding: int, size: tup
     """grad (N, O, H', W') -> gradient of x (N, C, *size)."""
     shape = (len(grad), weight.shape[1], *size)
     expect("conv2d: grad", grad, output_shape(shape, weight.shape, padding), weight)
-    out = empty(shape, grad.dtype) if out is None else out
-    KERNEL.run("backward_input", grad=grad, weight=weight, padding=padding, out=out)
+    out = result(out, shape, grad.dtype)
+    if out.size:
+        KERNEL.run("backward_input", grad=grad, weight=weight, padding=padding, out=out)
     return out
 
 
@@ -57,8 +61,11 @@ def backward_weight(grad: np.ndarray, x: np.ndarray, padding: int, kernel_size: 
     """grad (N, O, H', W'), x (N, C, H, W) -> gradient of weight (O, C, *kernel_size)."""
     shape = (grad.shape[1], x.shape[1], *kernel_size)
     expect("conv2d: grad", grad, output_shape(x.shape, shape, padding), x)
-    out = empty_weight(shape, grad.dtype) if out is None else out
-    KERNEL.run("backward_weight", grad=grad, x=x, padding=padding, out=out)
+    out = empty_weight(shape, grad.dtype) if out is None else result(out, shape, grad.dtype)
+    if grad.size:
+        KERNEL.run("backward_weight", grad=grad, x=x, padding=padding, out=out)
+    else:
+        out[...] = 0
     return out
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..arrays import empty, expect
+from ..arrays import expect, result
 from ..conv2d import empty_weight
 from ..registry import Kernel, Variant
 
@@ -26,6 +26,8 @@ def output_shape(x_shape, weight_shape):
     expected, o, s, sw = weight_shape
     if c != expected:
         raise ValueError(f"conv_transpose2d: x has {c} channels, weight {weight_shape} expects {expected}")
+    if min(weight_shape) < 1:
+        raise ValueError(f"conv_transpose2d: weight {weight_shape} has no numbers")
     if s != sw:
         raise ValueError(f"conv_transpose2d: the kernel must be square, found {s} x {sw}")
     return (n, o, h * s, w * s)
@@ -37,8 +39,9 @@ def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None, o
     expect("conv_transpose2d: weight", weight, weight.shape, x)
     if bias is not None:
         expect("conv_transpose2d: bias", bias, shape[1:2], x)
-    out = empty(shape, x.dtype) if out is None else out
-    KERNEL.run("forward", x=x, weight=weight, bias=bias, out=out)
+    out = result(out, shape, x.dtype)
+    if out.size:  # an empty batch leaves nothing to compute
+        KERNEL.run("forward", x=x, weight=weight, bias=bias, out=out)
     return out
 
 
@@ -47,8 +50,9 @@ def backward_input(grad: np.ndarray, weight: np.ndarray, out=None):
     s = weight.shape[2]
     shape = (len(grad), len(weight), grad.shape[2] // s, grad.shape[3] // s)
     expect("conv_transpose2d: grad", grad, output_shape(shape, weight.shape), weight)
-    out = empty(shape, grad.dtype) if out is None else out
-    KERNEL.run("backward_input", grad=grad, weight=weight, out=out)
+    out = result(out, shape, grad.dtype)
+    if out.size:
+        KERNEL.run("backward_input", grad=grad, weight=weight, out=out)
     return out
 
 
@@ -56,6 +60,9 @@ def backward_weight(grad: np.ndarray, x: np.ndarray, stride: int, out=None):
     """grad (N, O, s H, s W), x (N, C, H, W) -> gradient of weight (C, O, s, s)."""
     shape = (x.shape[1], grad.shape[1], stride, stride)
     expect("conv_transpose2d: grad", grad, output_shape(x.shape, shape), x)
-    out = empty_weight(shape, grad.dtype) if out is None else out
-    KERNEL.run("backward_weight", grad=grad, x=x, out=out)
+    out = empty_weight(shape, grad.dtype) if out is None else result(out, shape, grad.dtype)
+    if grad.size:
+        KERNEL.run("backward_weight", grad=grad, x=x, out=out)
+    else:
+        out[...] = 0
     return out

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..arrays import empty, expect
+from ..arrays import expect, result
 from ..registry import Kernel, Variant
 
 KERNEL = Kernel(
@@ -19,7 +19,7 @@ KERNEL = Kernel(
 def forward(logits: np.ndarray, target: np.ndarray, out=None):
     """logits (N, K, H, W), target (N, H, W) integers, negative where not counted -> loss of each pixel (N, H, W)."""
     _check(logits, target)
-    out = empty(target.shape, logits.dtype) if out is None else out
+    out = result(out, target.shape, logits.dtype)
     KERNEL.run("forward", logits=logits, target=target, out=out)
     return out
 
@@ -28,7 +28,7 @@ def backward(grad: np.ndarray, logits: np.ndarray, target: np.ndarray, out=None)
     """grad (N, H, W), of each pixel's loss -> gradient of the logits (N, K, H, W)."""
     _check(logits, target)
     expect("cross_entropy: grad", grad, target.shape, logits)
-    out = empty(logits.shape, logits.dtype) if out is None else out
+    out = result(out, logits.shape, logits.dtype)
     KERNEL.run("backward", grad=grad, logits=logits, target=target, out=out)
     return out
 

@@ -41,8 +41,8 @@ def _forward(logits, target, loss):
             loss[pixel] = 0
             continue
         top = largest(z)
-        total = z[0] * 0
-        for k in range(len(z)):
+        total = math.exp(z[0] - top)
+        for k in range(1, len(z)):
             total += math.exp(z[k] - top)
         loss[pixel] = math.log(total) + (top - z[y])
 
@@ -56,8 +56,8 @@ def _backward(grad, logits, target, gz):
             out[:] = 0
             continue
         top = largest(z)
-        total = z[0] * 0
-        for k in range(len(z)):
+        out[0] = total = math.exp(z[0] - top)
+        for k in range(1, len(z)):
             out[k] = math.exp(z[k] - top)
             total += out[k]
         for k in range(len(z)):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..arrays import empty, expect
+from ..arrays import expect, result
 from ..registry import Kernel, Variant
 
 KERNEL = Kernel(
@@ -26,8 +26,7 @@ def forward(x: np.ndarray, kernel_size: int, out=None, argmax=None):
     if min(h, w) < kernel_size:
         raise ValueError(f"max_pool2d: an image of {h} x {w} px is smaller than the window of {kernel_size}")
     shape = (n, c, h // kernel_size, w // kernel_size)
-    out = empty(shape, x.dtype) if out is None else out
-    argmax = empty(shape, np.uint8) if argmax is None else argmax
+    out, argmax = result(out, shape, x.dtype), result(argmax, shape, np.uint8)
     KERNEL.run("forward", x=x, kernel_size=kernel_size, out=out, argmax=argmax)
     return out, argmax
 
@@ -36,6 +35,6 @@ def backward(grad: np.ndarray, argmax: np.ndarray, kernel_size: int, size: tuple
     """grad, argmax (N, C, H // k, W // k) -> gradient of x (N, C, *size)."""
     expect("max_pool2d: grad", grad, (*grad.shape[:2], size[0] // kernel_size, size[1] // kernel_size))
     expect("max_pool2d: argmax", argmax, grad.shape)
-    out = empty((*grad.shape[:2], *size), grad.dtype) if out is None else out
+    out = result(out, (*grad.shape[:2], *size), grad.dtype)
     KERNEL.run("backward", grad=grad, argmax=argmax, kernel_size=kernel_size, out=out)
     return out

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..arrays import empty_like, expect
+from ..arrays import empty_like, expect, result
 from ..registry import Kernel, Variant
 
 KERNEL = Kernel(
@@ -18,7 +18,7 @@ KERNEL = Kernel(
 
 def forward(x: np.ndarray, out=None):
     """x of any shape -> max(x, 0) of that shape and memory order."""
-    out = empty_like(x) if out is None else out
+    out = empty_like(x) if out is None else result(out, x.shape, x.dtype)
     KERNEL.run("forward", x=x, out=out)
     return out
 
@@ -26,6 +26,6 @@ def forward(x: np.ndarray, out=None):
 def backward(grad: np.ndarray, y: np.ndarray, out=None):
     """grad and y = relu(x) -> gradient of x."""
     expect("relu: grad", grad, y.shape, y)
-    out = empty_like(y) if out is None else out
+    out = empty_like(y) if out is None else result(out, y.shape, y.dtype)
     KERNEL.run("backward", grad=grad, y=y, out=out)
     return out

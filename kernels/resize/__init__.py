@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..arrays import empty
+from ..arrays import result
 from ..registry import Kernel, Variant
 
 KERNEL = Kernel(
@@ -20,13 +20,13 @@ def forward(x: np.ndarray, size: tuple[int, int], out=None):
     """x (N, C, H, W) -> (N, C, *size)."""
     if x.ndim != 4 or min(size) < 1:
         raise ValueError(f"resize: needs x (N, C, H, W) and a positive size, found shape {x.shape} and size {size}")
-    out = empty((*x.shape[:2], *size), x.dtype) if out is None else out
+    out = result(out, (*x.shape[:2], *size), x.dtype)
     KERNEL.run("forward", x=x, out=out)
     return out
 
 
 def adjoint(grad: np.ndarray, size: tuple[int, int], out=None):
     """grad (N, C, H', W') -> gradient of x (N, C, *size)."""
-    out = empty((*grad.shape[:2], *size), grad.dtype) if out is None else out
+    out = result(out, (*grad.shape[:2], *size), grad.dtype)
     KERNEL.run("adjoint", grad=grad, out=out)
     return out

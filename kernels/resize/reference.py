@@ -7,6 +7,8 @@ weights a row:  y = A_rows x A_columns^T,  and its adjoint is  A_rows^T g A_colu
 
 import numpy as np
 
+from ..blas import one_blas_thread
+
 
 def axis_weights(size_in, size_out, dtype):
     """(low index, high index, weight of the high one) for each output position of one axis."""
@@ -33,11 +35,13 @@ def forward(x, out):
     """x (N, C, H, W) -> out (N, C, H', W')."""
     rows = axis_matrix(x.shape[2], out.shape[2], x.dtype)
     columns = axis_matrix(x.shape[3], out.shape[3], x.dtype)
-    out[...] = np.einsum("ph,nchw,qw->ncpq", rows, x, columns, optimize=True)
+    with one_blas_thread():  # several cut the product in other places, and round differently
+        out[...] = np.einsum("ph,nchw,qw->ncpq", rows, x, columns, optimize=True)
 
 
 def adjoint(grad, out):
     """grad (N, C, H', W') -> out (N, C, H, W)."""
     rows = axis_matrix(out.shape[2], grad.shape[2], grad.dtype)
     columns = axis_matrix(out.shape[3], grad.shape[3], grad.dtype)
-    out[...] = np.einsum("ph,ncpq,qw->nchw", rows, grad, columns, optimize=True)
+    with one_blas_thread():
+        out[...] = np.einsum("ph,ncpq,qw->nchw", rows, grad, columns, optimize=True)

@@ -109,7 +109,9 @@ def from_arrays(
     """
     if len(images) != len(masks):
         raise DataError(f"{len(images)} images but {len(masks)} masks; give one mask an image")
-    names = list(names or (f"image{i:04d}" for i in range(len(images))))
+    names = [f"image{i:04d}" for i in range(len(images))] if names is None else list(names)
+    if len(names) != len(images):
+        raise DataError(f"{len(images)} images but {len(names)} names; give one name an image")
     files = files or [(name, f"mask of {name}") for name in names]
     mask_names = [mask for _, mask in files]
     coding = target if isinstance(target, Coding) else decide_coding(masks, target, mask_names)

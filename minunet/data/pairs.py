@@ -6,6 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
+from minunet.data.coding import listed
 from minunet.data.errors import DataError
 from minunet.data.images import IMAGE_SUFFIXES
 
@@ -41,8 +42,8 @@ def pair(images: str | Path, masks: str | Path, mask_suffix: str = "") -> list[P
     """Pair the images of one folder with the masks of another by exact stem.
 
     A mask's stem is its image's stem with `mask_suffix` behind it. Both may lie in one folder if
-    there is such a suffix. Every file without its partner and every stem that occurs twice is
-    listed in one DataError.
+    there is such a suffix. Files without a partner and stems that occur twice are counted in one
+    DataError, which names some of them.
     """
     image_files, mask_files = find_images(images), find_images(masks)
     if mask_suffix and Path(images).resolve() == Path(masks).resolve():
@@ -79,9 +80,9 @@ def _by_stem(files: list[Path], suffix: str) -> dict[str, list[Path]]:
 
 def _twice(stems: dict[str, list[Path]], what: str) -> list[str]:
     names = [" and ".join(path.name for path in files) for files in stems.values() if files[1:]]
-    return [f"{what} of the same stem: {', '.join(names)}"] if names else []
+    return [f"{what} of the same stem: {listed(names)}"] if names else []
 
 
 def _alone(stems: dict[str, list[Path]], others: dict[str, list[Path]], what: str) -> list[str]:
     names = [files[0].name for stem, files in stems.items() if stem not in others]
-    return [f"{len(names)} {what}: {', '.join(names)}"] if names else []
+    return [f"{len(names)} {what}: {listed(names)}"] if names else []

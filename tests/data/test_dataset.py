@@ -139,3 +139,8 @@ def test_errors_name_the_file(tmp_path, generated):
 def test_unequal_numbers():
     with pytest.raises(DataError, match="1 images but 0 masks"):
         from_arrays([np.zeros((4, 4))], [])
+
+
+def test_one_name_an_image(generated):
+    with pytest.raises(DataError, match="5 images but 1 names"):
+        from_arrays(*generated, names=["a"])

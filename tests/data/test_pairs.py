@@ -78,3 +78,10 @@ def test_masks_without_the_suffix_are_told(folders):
     images, masks = folders(["a.png"], ["a_mask.png", "a.png"])
     with pytest.raises(DataError, match=r"1 masks without an image: a\.png"):
         pair(images, masks, "_mask")
+
+
+def test_many_files_without_a_partner_are_counted(folders):
+    images, masks = folders([f"{i:02}.png" for i in range(50)], ["a.png"])
+    with pytest.raises(DataError, match=r"50 images without a mask: 00\.png, .*\.\.\., 49\.png; 1 masks") as caught:
+        pair(images, masks)
+    assert "25.png" not in str(caught.value)

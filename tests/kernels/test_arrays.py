@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from minunet import kernels
 from minunet.kernels import arrays
 
 
@@ -55,14 +56,36 @@ def test_flat_and_writable_flat_are_each_others_inverse(step):
     np.testing.assert_array_equal(copy, x)
 
 
+def test_a_result_must_fit():
+    out = np.empty((2, 3), np.float32)
+    assert arrays.result(out, (2, 3), np.float32) is out
+    assert arrays.result(None, (2, 3), np.float64).shape == (2, 3)
+    for shape, dtype in (((3, 2), np.float32), ((2, 3), np.float64)):
+        with pytest.raises(ValueError, match=r"out must be .*, found \(2, 3\) float32"):
+            arrays.result(out, shape, dtype)
+
+
+def test_rooms_refuse_what_compiled_code_would_read_or_write_past(backend):
+    x, small = np.ones((1, 3, 6, 6), np.float32), np.ones((1, 2, 2, 2), np.float32)
+    with pytest.raises(ValueError, match="out must be"):
+        kernels.conv2d.forward(x, np.ones((2, 3, 3, 3), np.float32), out=small)
+    with pytest.raises(ValueError, match="out must be"):
+        kernels.relu.forward(x, out=small)
+    per_channel = np.ones(3, np.float32)
+    with pytest.raises(ValueError, match=r"batch_norm: weight must have shape \(3,\), found \(2,\)"):
+        kernels.batch_norm.normalize(x, per_channel, per_channel, per_channel[:2], per_channel)
+    with pytest.raises(ValueError, match="batch_norm: grad must have shape"):
+        kernels.batch_norm.backward_parameters(small, x, per_channel, per_channel)
+
+
 @pytest.mark.parametrize("rows", [-2, -1, 0, 1, 3])
 @pytest.mark.parametrize("columns", [-3, 0, 2])
 def test_pad_adds_and_crops(rows, columns):
     x = np.random.default_rng(0).standard_normal((2, 3, 5, 7))
-    expected = np.pad(x, [(0, 0), (0, 0), (max(rows, 0),) * 2, (max(columns, 0),) * 2], constant_values=9)
+    expected = np.pad(x, [(0, 0), (0, 0), (max(rows, 0),) * 2, (max(columns, 0),) * 2])
     expected = expected[:, :, max(-rows, 0) :, max(-columns, 0) :]
     expected = expected[:, :, : 5 + 2 * rows, : 7 + 2 * columns]
-    np.testing.assert_array_equal(arrays.pad(x, (rows, columns), 9), expected)
+    np.testing.assert_array_equal(arrays.pad(x, (rows, columns)), expected)
 
 
 def test_surround():

@@ -104,6 +104,9 @@ def test_an_edit_of_a_shared_file_makes_compiled_code_stale(copied_sources):
         own = copied_sources / "relu" / "loops.py"
         own.write_text(own.read_text() + "\n")
         assert current()[0] != edited[0] and current()[1] == edited[1]
+        helper = copied_sources / "max_pool2d" / "helper.py"  # a file that a kernel of the room may import
+        helper.touch()
+        assert current()[1] != edited[1]
     finally:
         jit.source_hash.cache_clear()
 

@@ -142,6 +142,9 @@ def test_numba_asked_for_but_not_installed(monkeypatch):
     monkeypatch.setattr(registry.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match="pip install"):
         mn.use_backend("numba")
+    with pytest.raises(ImportError, match="pip install"):
+        kernels.use(conv2d="direct")
+    assert "conv2d" not in registry._overrides
 
 
 def test_table_shows_every_variant_and_marks_what_runs():
