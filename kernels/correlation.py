@@ -23,7 +23,7 @@ CHUNK = 256  # input channels that are worked on at a time
 
 
 def block_rows_columns(height: int, width: int, row_multiple: int, channels: int, values: int) -> tuple[int, int]:
-    """Size of a block of pixels whose patch has about `values` numbers; columns a multiple of `row_multiple`."""
+    """Size of a block of about `values` numbers at `channels` a pixel; columns a multiple of `row_multiple`."""
     pixels = max(row_multiple, values // max(1, min(channels, CHUNK)))
     parts = -(-width // max(row_multiple, min(width, 96)))
     columns = -(-width // (parts * row_multiple)) * row_multiple
@@ -82,7 +82,7 @@ def scatter(x, weight, bias, y):
 def run_correlate(tile, x, packed, bias, outputs, starts, pads, stride, y, strides, height, width):
     """Cut the work into blocks, independent of the number of threads, and run them."""
     n, c = x.shape[0], x.shape[3]
-    rows, columns = block_rows_columns(height, width, tile[0].ndim, c, CACHE_VALUES)
+    rows, columns = block_rows_columns(height, width, tile[0].ndim, max(c, min(outputs, 64)), CACHE_VALUES)
     blocks = n * -(-height // rows) * -(-width // columns)
     # Too few blocks to share out: give each block's output channels to several workers.
     groups = min(len(packed), max(1, -(-8 // blocks)))
@@ -185,7 +185,7 @@ def correlate_weight(x, g, pads, stride, dw):
     o, c, kh, kw = dw.shape
     tile = weight_tile(o, x.itemsize * 8)
     n, height, width, _ = g.shape
-    rows, columns = block_rows_columns(height, width, 8, min(c, 64) * stride * stride, CACHE_VALUES)
+    rows, columns = block_rows_columns(height, width, 8, max(min(c, 64) * stride * stride, min(o, 64)), CACHE_VALUES)
     blocks = n * -(-height // rows) * -(-width // columns)
     width = tile_columns(tile, x)
     tiles = -(-o // width)
