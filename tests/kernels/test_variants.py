@@ -160,7 +160,8 @@ def test_the_same_bits_with_one_and_two_threads(case, variant, restore_threads):
         mn.set_num_threads(2)
         two = cases.run(module, call)
         for name in call.outputs:
-            assert one[name].tobytes() == two[name].tobytes(), f"{call.function}: {name} depends on the threads"
+            same = one[name].tobytes() == two[name].tobytes()  # apart: pytest would draw up the difference of the bytes
+            assert same, f"{call.function}: {name} depends on the threads"
 
 
 # ------------------------------------------------------------------------------------------------- NaN
