@@ -6,7 +6,19 @@ result, and run the variant that ``registry`` picks: print(kernels.table()) show
 
 from . import batch_norm, conv2d, conv_transpose2d, cross_entropy, max_pool2d, relu, resize
 from .arrays import channel_sums, empty, surround
-from .registry import KERNELS, Kernel, KernelNotFound, Variant, current_backend, table, use, use_backend
+from .registry import (
+    KERNELS,
+    Kernel,
+    KernelNotFound,
+    Variant,
+    current_backend,
+    current_policy,
+    observe,
+    policy,
+    table,
+    use,
+    use_backend,
+)
 from .threads import set_num_threads
 
 __all__ = [
@@ -20,8 +32,11 @@ __all__ = [
     "conv_transpose2d",
     "cross_entropy",
     "current_backend",
+    "current_policy",
     "empty",
     "max_pool2d",
+    "observe",
+    "policy",
     "relu",
     "resize",
     "set_num_threads",

@@ -5,12 +5,75 @@ and write whole vectors of channels, so outputs are allocated like this, and onl
 any strides.
 """
 
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import prod
 
 import numpy as np
 
 _poisoned = False
+
+POOLED = 1 << 16  # bytes from which on memory is kept for reuse
+PATIENCE = 400  # a block that so many requests in a row did not use is given back
+
+
+class Pool:
+    """Memory of arrays that nobody uses any more, for the next arrays.
+
+    Fresh memory from the system costs a page fault every few kB, as much time as a pass over the array, and a network
+    asks for the same sizes again and again.  A block is free when only the pool refers to it: every array made in it,
+    and every view of that, holds a reference to it.
+    """
+
+    def __init__(self) -> None:
+        self._blocks: list[np.ndarray] = []
+        self._last_use: list[int] = []  # of each block, in requests
+        self._requests = 0
+        self._lock = threading.Lock()
+
+    def array(self, shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
+        """An array of undefined content, in C order."""
+        size = prod(shape) * np.dtype(dtype).itemsize
+        if size < POOLED:
+            return np.empty(shape, dtype)
+        with self._lock:
+            return self._block(size)[:size].view(dtype).reshape(shape)
+
+    def _block(self, size: int) -> np.ndarray:
+        """The smallest free block that is large enough, by no more than an eighth; else a new one."""
+        self._requests += 1
+        allowed = range(size, size + size // 8 + 1)
+        fitting = [k for k in range(len(self._blocks)) if self._blocks[k].size in allowed and self._is_free(k)]
+        if fitting:
+            k = min(fitting, key=lambda k: self._blocks[k].size)
+        else:
+            self._forget(PATIENCE)
+            k = len(self._blocks)
+            self._blocks.append(np.empty(size, np.uint8))
+            self._last_use.append(0)
+        self._last_use[k] = self._requests
+        return self._blocks[k]
+
+    def _is_free(self, k: int) -> bool:
+        return sys.getrefcount(self._blocks[k]) <= _ONLY_LISTED
+
+    def _forget(self, patience: int) -> None:
+        """Give free blocks that were last asked for more than `patience` requests ago back to the system."""
+        for k in reversed(range(len(self._blocks))):
+            if self._requests - self._last_use[k] > patience and self._is_free(k):
+                del self._blocks[k], self._last_use[k]
+
+    def clear(self) -> None:
+        """Give all free blocks back to the system."""
+        with self._lock:
+            self._forget(-1)
+
+
+_listed = [np.empty(0, np.uint8)]
+_ONLY_LISTED = sys.getrefcount(_listed[0])  # what an array counts that only a list refers to
+POOL = Pool()
 
 
 @contextmanager
@@ -31,15 +94,17 @@ def empty(shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
     """A fresh array to be written; channels-last where it has the four axes (N, C, H, W)."""
     if len(shape) == 4:
         n, c, h, w = shape
-        array = np.empty((n, h, w, c), dtype).transpose(0, 3, 1, 2)
+        array = POOL.array((n, h, w, c), dtype).transpose(0, 3, 1, 2)
     else:
-        array = np.empty(shape, dtype)
+        array = POOL.array(shape, dtype)
     return _filled(array)
 
 
 def empty_like(x: np.ndarray) -> np.ndarray:
-    """A fresh array of the shape, dtype and memory order of `x`."""
-    return _filled(np.empty_like(x))
+    """A fresh array of the shape, dtype and memory order of `x`, without gaps."""
+    order = memory_order(x)
+    array = POOL.array(tuple(x.shape[axis] for axis in order), x.dtype)
+    return _filled(array.transpose(np.argsort(order)))
 
 
 def _filled(array: np.ndarray) -> np.ndarray:
@@ -118,6 +183,40 @@ def channel_sums(g: np.ndarray) -> np.ndarray:
     whole = len(rows) // 256 * 256
     lanes = rows[:whole].reshape(-1, 256 * g.shape[1]).sum(axis=0)
     return lanes.reshape(256, -1).sum(axis=0) + rows[whole:].sum(axis=0)
+
+
+def pixels(x: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int]]:
+    """`x` (N, C, H, W) as (memory, strides): x[n, c, h, w] = memory[n strides[0] + h strides[1] + w strides[2] + c].
+
+    memory is contiguous and starts at the first number of `x`; strides count numbers.  Crops and slices of channels of
+    a channels-last array are taken as they lie; only where a pixel's channels are no neighbours is `x` copied.
+    """
+    if x.shape[1] > 1 and x.strides[1] != x.itemsize or min(x.strides) < 0 or not x.flags.writeable:
+        copy = empty(x.shape, x.dtype)
+        copy[...] = x
+        x = copy
+    return _line(x)
+
+
+@contextmanager
+def writable_pixels(out: np.ndarray) -> Iterator[tuple[np.ndarray, tuple[int, int, int]]]:
+    """As `pixels`, to be written; what is written ends up in `out` (N, C, H, W)."""
+    if out.shape[1] > 1 and out.strides[1] != out.itemsize or min(out.strides) < 0:
+        copy = empty(out.shape, out.dtype)
+        yield _line(copy)
+        out[...] = copy
+    else:
+        yield _line(out)
+
+
+def _line(x: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int]]:
+    _, c, h, w = x.shape
+    rows = x.transpose(0, 2, 3, 1)
+    if rows.flags.c_contiguous:
+        return rows.reshape(-1), (h * w * c, w * c, c)
+    n, _, h, w = (stride // x.itemsize for stride in x.strides)
+    last = sum((size - 1) * stride for size, stride in zip(x.shape, x.strides, strict=True)) // x.itemsize
+    return np.lib.stride_tricks.as_strided(x, (last + 1,), (x.itemsize,)), (n, h, w)
 
 
 def memory_order(x: np.ndarray) -> list[int]:

@@ -143,14 +143,14 @@ class Draw:
 # -------------------------------------------------------------------------- the functions of every kernel
 
 
-def conv2d(draw, n, c, o, h, w, kh, kw, padding, bias):
+def conv2d(draw, n, c, o, h, w, kh, kw, padding, bias, relu):
     height, width = h + 2 * padding - kh + 1, w + 2 * padding - kw + 1
     pixels, flops = n * height * width, 2 * n * height * width * c * o * kh * kw
     draw.limit(c * kh * kw, o * kh * kw, pixels)
     x, weight, grad = draw(n, c, h, w), draw(o, c, kh, kw), draw(n, o, height, width)
     b = draw(o) if bias else None
-    yield Call("forward", dict(x=x, weight=weight, bias=b, padding=padding), draw.out(n, o, height, width),
-               flops=flops, **draw.sums(c * kh * kw))  # fmt: skip
+    yield Call("forward", dict(x=x, weight=weight, bias=b, padding=padding, relu=bool(relu)),
+               draw.out(n, o, height, width), flops=flops, **draw.sums(c * kh * kw))  # fmt: skip
     yield Call("backward_input", dict(grad=grad, weight=weight, padding=padding), draw.out(n, c, h, w),
                flops=flops, **draw.sums(o * kh * kw))  # fmt: skip
     yield Call("backward_weight", dict(grad=grad, x=x, padding=padding), draw.out(o, c, kh, kw),
@@ -319,7 +319,7 @@ def table(kernel: str, columns: str, *rows: str, purpose: str = "test") -> list[
     return [Case(kernel, size, dtype, purpose) for dtype in dtypes for size in sizes]
 
 
-CONV2D = "n  c   o    h   w   kh kw padding bias"
+CONV2D = "n  c   o    h   w   kh kw padding bias relu"
 UP = "    n  c    o   h   w   s  bias"
 POOL = "  n  c    h   w   k"
 IMAGE = " n  c    h   w"
@@ -328,27 +328,27 @@ PIXELS = "n  classes h  w"
 
 CASES: list[Case] = [
     *table("conv2d", CONV2D,
-           "    1  1   1    1   1   1  1  0       0",
-           "    2  3   5    7   11  3  3  1       1",
-           "    1  5   3    11  7   3  3  0       1",
-           "    3  2   7    5   13  1  1  0       1",
-           "    1  3   2    13  5   2  2  1       0",
-           "    2  7   3    7   7   5  5  2       1",
-           "    1  2   3    5   7   1  3  3       1",
-           "    1  3   5    7   3   3  2  2       0",
-           "    1  19  23   17  29  3  3  1       1"),
+           "    1  1   1    1   1   1  1  0       0    1",
+           "    2  3   5    7   11  3  3  1       1    0",
+           "    1  5   3    11  7   3  3  0       1    1",
+           "    3  2   7    5   13  1  1  0       1    0",
+           "    1  3   2    13  5   2  2  1       0    1",
+           "    2  7   3    7   7   5  5  2       1    0",
+           "    1  2   3    5   7   1  3  3       1    1",
+           "    1  3   5    7   3   3  2  2       0    0",
+           "    1  19  23   17  29  3  3  1       1    1"),
     *table("conv2d", CONV2D,
-           "    2  70  40   61  101 3  3  1       1",
-           "    1  260 24   7   103 3  3  0       0", purpose="large"),
+           "    2  70  40   61  101 3  3  1       1    0",
+           "    1  260 24   7   103 3  3  0       0    1", purpose="large"),
     *table("conv2d", CONV2D,
-           "    1  1   64   572 572 3  3  0       1",
-           "    1  64  64   570 570 3  3  0       1",
-           "    1  128 128  282 282 3  3  0       1",
-           "    1  512 512  66  66  3  3  0       1",
-           "    1 1024 1024 30  30  3  3  0       1",
-           "    1  64  2    388 388 1  1  0       1",
-           "    4  16  16   256 256 3  3  1       0",
-           "    4  32  32   128 128 3  3  1       0", purpose="bench"),
+           "    1  1   64   572 572 3  3  0       1    0",
+           "    1  64  64   570 570 3  3  0       1    1",
+           "    1  128 128  282 282 3  3  0       1    0",
+           "    1  512 512  66  66  3  3  0       1    1",
+           "    1 1024 1024 30  30  3  3  0       1    0",
+           "    1  64  2    388 388 1  1  0       1    1",
+           "    4  16  16   256 256 3  3  1       0    0",
+           "    4  32  32   128 128 3  3  1       0    1", purpose="bench"),
     *table("conv_transpose2d", UP,
            "              1  1    1   1   1   1  0",
            "              2  3    5   7   5   2  1",

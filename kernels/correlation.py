@@ -45,8 +45,8 @@ def pack_weight(weight: np.ndarray, columns: int) -> np.ndarray:
     return np.ascontiguousarray(packed.reshape(tiles, columns, kh, kw, c).transpose(0, 2, 3, 4, 1))
 
 
-def correlate(x, weight, bias, pads, stride, y):
-    """The first sum: x (N, H, W, C), weight (O, C, kh, kw), bias (O,) or None -> y (N, H', W', O).
+def correlate(x, weight, bias, pads, stride, relu, y):
+    """The first sum: x (N, H, W, C), weight (O, C, kh, kw), bias (O,) or None -> y (N, H', W', O); relu: of this.
 
     pads: zeros above and to the left.  x and y are C-contiguous.
     """
@@ -57,7 +57,7 @@ def correlate(x, weight, bias, pads, stride, y):
     bias = np.zeros(o, x.dtype) if bias is None else np.ascontiguousarray(bias)
     height, width = y.shape[1:3]
     strides = (height * width * o, width * o, o)
-    run_correlate(tile, x, packed, bias, o, starts, pads, stride, y.reshape(-1), strides, height, width)
+    run_correlate(tile, x, packed, bias, o, starts, pads, stride, relu, y.reshape(-1), strides, height, width)
 
 
 def scatter(x, weight, bias, y):
@@ -76,10 +76,10 @@ def scatter(x, weight, bias, y):
     starts = np.array([(i * width * s + j) * o + t * columns for i, j in taps for t in range(per_tap)], np.int64)
     bias = np.zeros(o, x.dtype) if bias is None else np.ascontiguousarray(bias)
     strides = (height * s * width * s * o, s * width * s * o, s * o)
-    run_correlate(tile, x, packed, bias, o, starts, (0, 0), 1, y.reshape(-1), strides, height, width)
+    run_correlate(tile, x, packed, bias, o, starts, (0, 0), 1, False, y.reshape(-1), strides, height, width)
 
 
-def run_correlate(tile, x, packed, bias, outputs, starts, pads, stride, y, strides, height, width):
+def run_correlate(tile, x, packed, bias, outputs, starts, pads, stride, relu, y, strides, height, width):
     """Cut the work into blocks, independent of the number of threads, and run them."""
     n, c = x.shape[0], x.shape[3]
     rows, columns = block_rows_columns(height, width, tile[0].ndim, max(c, min(outputs, 64)), CACHE_VALUES)
@@ -87,13 +87,15 @@ def run_correlate(tile, x, packed, bias, outputs, starts, pads, stride, y, strid
     # Too few blocks to share out: give each block's output channels to several workers.
     groups = min(len(packed), max(1, -(-8 // blocks)))
     correlate_blocks(
-        tile, x, packed, bias, outputs, starts, pads, stride, y, strides, (height, width), (rows, columns), groups,
-        max_threads(),
+        tile, x, packed, bias, outputs, starts, pads, stride, relu, y, strides, (height, width), (rows, columns),
+        groups, max_threads(),
     )  # fmt: skip
 
 
 @parallel
-def correlate_blocks(tile, x, packed, bias, outputs, starts, pads, stride, y, strides, size, block, groups, workers):
+def correlate_blocks(
+    tile, x, packed, bias, outputs, starts, pads, stride, relu, y, strides, size, block, groups, workers
+):
     n, c = x.shape[0], x.shape[3]
     tiles, kh, kw, _, width = packed.shape
     rows, columns = block
@@ -140,7 +142,7 @@ def correlate_blocks(tile, x, packed, bias, outputs, starts, pads, stride, y, st
             start = image * strides[0] + h0 * strides[1] + w0 * strides[2] + starts[t]
             first_output = t % (-(-outputs // width)) * width
             write_back(total[(t - first) * rows * columns * width :], bias, first_output, outputs, width, columns,
-                       bh, bw, y, start, strides)  # fmt: skip
+                       bh, bw, relu, y, start, strides)  # fmt: skip
 
 
 @serial
@@ -168,8 +170,8 @@ def pack_patch(image, top, left, c0, channels, rows, columns, patch):
 
 
 @serial
-def write_back(total, bias, first, outputs, width, columns, rows, used, y, start, strides):
-    """Add the bias and store a block of sums where they belong."""
+def write_back(total, bias, first, outputs, width, columns, rows, used, relu, y, start, strides):
+    """Add the bias, cut off what is negative (relu; NaN stays), and store a block of sums where they belong."""
     # Unsigned indices: a signed one could be negative, and the test for that would keep the loop from being vectorised.
     count, first = np.uint64(min(width, outputs - first)), np.uint64(first)
     for h in range(rows):
@@ -177,7 +179,8 @@ def write_back(total, bias, first, outputs, width, columns, rows, used, y, start
             source = np.uint64((h * columns + w) * width)
             target = np.uint64(start + h * strides[1] + w * strides[2])
             for o in range(count):
-                y[target + o] = total[source + o] + bias[first + o]
+                value = total[source + o] + bias[first + o]
+                y[target + o] = 0 if relu and value <= 0 else value
 
 
 def correlate_weight(x, g, pads, stride, dw):

@@ -5,18 +5,20 @@ signatures, every further variant is one more file with the same functions, and 
 ``__init__.py`` lists it.  A variant is imported when it is first used, and its signatures are compared with the
 reference's at that moment.
 
-Which variant runs is decided by the backend (``use_backend``), by the room's rule and by overrides
-(``use``); never by timing, thread count or position, so that the same call gives the same bits.
+Which variant runs is decided by the backend (``use_backend``), the policy (``policy``), the room's rule and by
+overrides (``use``); never by timing, thread count or position, so that the same call gives the same bits.
 """
 
 import importlib
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
 BACKENDS = ("numpy", "numba")
+POLICIES = ("fast", "exact")
 
 
 class KernelNotFound(LookupError):
@@ -27,12 +29,14 @@ class KernelNotFound(LookupError):
 class Variant:
     """One implementation of a kernel: the file `name`.py of the room, for one backend.
 
-    `line` says in a few words what it adds.
+    `line` says in a few words what it adds.  `exact`: whether sums of small integers come out to the last bit; an
+    algorithm that trades multiplications for roundings does not do that, and is for the policy "fast".
     """
 
     name: str
     backend: str
     line: str
+    exact: bool = True
 
 
 @dataclass
@@ -102,12 +106,32 @@ class Kernel:
 
     def run(self, function: str, **arguments: Any) -> None:
         """Call `function` of the variant chosen for these arguments."""
-        getattr(self.load(self.choose(arguments)), function)(**arguments)
+        variant = self.choose(arguments)
+        call = getattr(self.load(variant), function)
+        if _observer:
+            _observer[-1](self.name, function, variant, arguments, lambda: call(**arguments))
+        else:
+            call(**arguments)
 
 
 KERNELS: dict[str, Kernel] = {}
 _overrides: dict[str, str] = {}
 _backend: list[str] = []
+_policy = ["fast"]
+_observer: list[Callable[..., None]] = []
+
+
+@contextmanager
+def observe(observer: Callable[[str, str, str, dict[str, Any], Callable[[], None]], None]) -> Iterator[None]:
+    """Inside the block every kernel is run through observer(kernel, function, variant, arguments, run).
+
+    The observer must call `run()` once; it may look at the clock before and after.
+    """
+    _observer.append(observer)
+    try:
+        yield
+    finally:
+        _observer.pop()
 
 
 def current_backend() -> str:
@@ -141,6 +165,32 @@ class use_backend:
 
     def __exit__(self, *_: object) -> None:
         _backend[:] = [self._previous]
+
+
+def current_policy() -> str:
+    """The policy in force, "fast" unless `policy` set another."""
+    return _policy[-1]
+
+
+class policy:
+    """Which algorithms the rules may choose, from here on; as a context manager, inside the block.
+
+    "fast" (the default): for float32 convolutions also those that save multiplications at the price of roundings
+    (Winograd's; `cases.py` states the bound).  "exact": only those that compute every product, so that sums of small
+    integers are exact.  float64 is always computed exactly.  Raises ValueError for another name.
+    """
+
+    def __init__(self, name: str) -> None:
+        if name not in POLICIES:
+            raise ValueError(f"policy {name!r} is not known; there are: {', '.join(POLICIES)}")
+        self._previous = current_policy()
+        _policy[:] = [name]
+
+    def __enter__(self) -> "policy":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _policy[:] = [self._previous]
 
 
 class use:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import functional, kernels, nn, optim
 from .autograd import Tensor, no_grad
-from .kernels import set_num_threads, use_backend
+from .kernels import policy, set_num_threads, use_backend
 from .optim import SGD
 from .predict import predict
 from .unet import UNet
@@ -48,6 +48,7 @@ __all__ = [
     "nn",
     "no_grad",
     "optim",
+    "policy",
     "predict",
     "save",
     "separate_touching",

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from . import kernels
-from .autograd import Array, Tensor, record
+from .autograd import VJP, Array, Tensor, record
 
 FLOATS = {np.dtype(np.float32), np.dtype(np.float64)}  # what the kernels compute in
 
@@ -136,6 +136,22 @@ def conv2d(x: Any, weight: Any, bias: Any = None, padding: int = 0) -> Tensor:
     )))  # fmt: skip
 
 
+def conv2d_relu(x: Any, weight: Any, bias: Any = None, padding: int = 0) -> Tensor:
+    """relu(conv2d(x, weight, bias, padding)) in one operation: each output is rectified as it is stored.
+
+    With z = conv2d(...) and y = max(z, 0):  dL/dz = g where y > 0, 0 where y = 0  (as in `relu`; y is enough to
+    tell, z is never kept), and dL/dz goes on to x, weight and bias as in `conv2d`.
+    """
+    x, weight, bias = _operands("conv2d_relu", x, weight, bias)
+    image, w = x.data, weight.data
+    y = kernels.conv2d.forward(image, w, _data(bias), padding, relu=True)
+    masked = _once(lambda g: kernels.relu.backward(g, y))
+    return record("conv2d_relu", y, *_with_bias(bias, (x, weight), (
+        lambda g: kernels.conv2d.backward_input(masked(g), w, padding, image.shape[2:]),
+        lambda g: kernels.conv2d.backward_weight(masked(g), image, padding, w.shape[2:]),
+    ), masked))  # fmt: skip
+
+
 def conv_transpose2d(x: Any, weight: Any, bias: Any = None, stride: int = 2) -> Tensor:
     """Transposed convolution ("up-convolution") whose kernel size is its stride s: pixels become s x s patches.
 
@@ -158,11 +174,11 @@ def conv_transpose2d(x: Any, weight: Any, bias: Any = None, stride: int = 2) -> 
     )))  # fmt: skip
 
 
-def _with_bias(bias: Tensor | None, inputs: tuple, vjps: tuple) -> tuple[tuple, tuple]:
-    """Inputs and VJPs with those of a per-channel bias added, if there is one."""
+def _with_bias(bias: Tensor | None, inputs: tuple, vjps: tuple, upstream: VJP = lambda g: g) -> tuple[tuple, tuple]:
+    """Inputs and VJPs with those of a per-channel bias added, if there is one; `upstream`: gradient where it is added."""
     if bias is None:
         return inputs, vjps
-    return (*inputs, bias), (*vjps, kernels.channel_sums)
+    return (*inputs, bias), (*vjps, lambda g: kernels.channel_sums(upstream(g)))
 
 
 # ------------------------------------------------------------------------------- what stands between them

@@ -1,5 +1,6 @@
 """Analytic gradients held against numeric ones, in float64, along random directions."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -133,7 +134,9 @@ def _cross_entropy(sizes, calls):
 
 # For each kernel: (sizes, inputs of each of its functions) -> operations with the inputs to check them at.
 _WITH_KERNEL: dict[str, Callable[[dict, dict], Any]] = {
-    "conv2d": lambda sizes, calls: [(F.conv2d, *calls["forward"].values())],
+    "conv2d": lambda sizes, calls: [
+        (fn, *itertools.islice(calls["forward"].values(), 4)) for fn in (F.conv2d, F.conv2d_relu)
+    ],
     "conv_transpose2d": lambda sizes, calls: [
         (partial(F.conv_transpose2d, stride=sizes["s"]), *calls["forward"].values())
     ],

@@ -35,15 +35,17 @@ def output_shape(x_shape, weight_shape, padding):
     return (n, o, *size)
 
 
-def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None, padding: int = 0, out=None):
-    """x (N, C, H, W), weight (O, C, kh, kw), bias (O,) -> (N, O, H', W')."""
+def forward(
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None, padding: int = 0, relu: bool = False, out=None
+):
+    """x (N, C, H, W), weight (O, C, kh, kw), bias (O,) -> (N, O, H', W'), with `relu` its positive part."""
     shape = output_shape(x.shape, weight.shape, padding)
     expect("conv2d: weight", weight, weight.shape, x)
     if bias is not None:
         expect("conv2d: bias", bias, shape[1:2], x)
     out = result(out, shape, x.dtype)
     if out.size:  # an empty batch leaves nothing to compute
-        KERNEL.run("forward", x=x, weight=weight, bias=bias, padding=padding, out=out)
+        KERNEL.run("forward", x=x, weight=weight, bias=bias, padding=padding, relu=relu, out=out)
     return out
 
 

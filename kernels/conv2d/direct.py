@@ -6,10 +6,10 @@ from ..arrays import nhwc, writable_nhwc
 from ..correlation import correlate, correlate_weight
 
 
-def forward(x, weight, bias, padding, out):
+def forward(x, weight, bias, padding, relu, out):
     """As reference.forward."""
     with writable_nhwc(out) as y:
-        correlate(nhwc(x), weight, bias, (padding, padding), 1, y)
+        correlate(nhwc(x), weight, bias, (padding, padding), 1, relu, y)
 
 
 def backward_input(grad, weight, padding, out):
@@ -17,7 +17,7 @@ def backward_input(grad, weight, padding, out):
     kh, kw = weight.shape[2:]
     turned = np.flip(weight, (2, 3)).transpose(1, 0, 2, 3)
     with writable_nhwc(out) as gx:
-        correlate(nhwc(grad), turned, None, (kh - 1 - padding, kw - 1 - padding), 1, gx)
+        correlate(nhwc(grad), turned, None, (kh - 1 - padding, kw - 1 - padding), 1, False, gx)
 
 
 def backward_weight(grad, x, padding, out):

@@ -34,7 +34,7 @@ def columns(padded, image, top, bottom, kw, w):
     return matrix.reshape(bottom - top, w, kw * c)
 
 
-def correlate(padded, weight, bias, y):
+def correlate(padded, weight, bias, relu, y):
     """padded (N, H + kh - 1, W + kw - 1, C), weight (O, C, kh, kw), bias (O,) or None -> y (N, H, W, O)."""
     o, c, kh, kw = weight.shape
     n, h, w, _ = y.shape
@@ -49,14 +49,16 @@ def correlate(padded, weight, bias, y):
             target += lines[i : i + bottom - top].reshape(-1, kw * c) @ by_row[i]
         if bias is not None:
             target += bias
+        if relu:
+            np.maximum(target, 0, out=target)
 
     share_out(tile, tiles(n, h, w * kw * c))
 
 
-def forward(x, weight, bias, padding, out):
+def forward(x, weight, bias, padding, relu, out):
     """As reference.forward."""
     with writable_nhwc(out) as y:
-        correlate(nhwc(pad(x, (padding, padding))), weight, bias, y)
+        correlate(nhwc(pad(x, (padding, padding))), weight, bias, relu, y)
 
 
 def backward_input(grad, weight, padding, out):
@@ -65,7 +67,7 @@ def backward_input(grad, weight, padding, out):
     padded = nhwc(pad(grad, (kh - 1 - padding, kw - 1 - padding)))
     turned = np.flip(weight, (2, 3)).transpose(1, 0, 2, 3)
     with writable_nhwc(out) as gx:
-        correlate(padded, turned, None, gx)
+        correlate(padded, turned, None, False, gx)
 
 
 def backward_weight(grad, x, padding, out):

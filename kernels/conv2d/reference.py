@@ -2,7 +2,7 @@
 
     y[n, o, h, w] = bias[o] + sum over c, i, j of  x[n, c, h + i - padding, w + j - padding] * weight[o, c, i, j]
 
-with zeros outside the image.  Each tap (i, j) of the kernel multiplies one shifted picture with one
+with zeros outside the image; with `relu`, what is negative becomes 0.  Each tap (i, j) of the kernel multiplies one shifted picture with one
 (O, C) matrix; the sum over taps is written as a loop.
 """
 
@@ -11,7 +11,7 @@ import numpy as np
 from ..arrays import pad
 
 
-def forward(x, weight, bias, padding, out):
+def forward(x, weight, bias, padding, relu, out):
     """x (N, C, H, W), weight (O, C, kh, kw), bias (O,) or None -> out (N, O, H', W')."""
     kh, kw = weight.shape[2:]
     h, w = out.shape[2:]
@@ -21,6 +21,8 @@ def forward(x, weight, bias, padding, out):
         for j in range(kw):
             shifted = padded[:, :, i : i + h, j : j + w]
             out += np.einsum("nchw,oc->nohw", shifted, weight[:, :, i, j], optimize=True)
+    if relu:
+        np.maximum(out, 0, out=out)
 
 
 def backward_input(grad, weight, padding, out):

@@ -17,7 +17,7 @@ def forward(x, weight, bias, out):
 def backward_input(grad, weight, out):
     """As reference.backward_input: weight (C, O, s, s) read as C outputs of O inputs."""
     with writable_nhwc(out) as gx:
-        correlate(nhwc(grad), weight, None, (0, 0), weight.shape[2], gx)
+        correlate(nhwc(grad), weight, None, (0, 0), weight.shape[2], False, gx)
 
 
 def backward_weight(grad, x, out):

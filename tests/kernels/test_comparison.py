@@ -12,55 +12,55 @@ from minunet.gradient_check import gradcheck
 from minunet.kernels import cases, conv2d
 from minunet.kernels.conv2d import reference
 
-CASE = cases.Case("conv2d", dict(n=2, c=3, o=3, h=7, w=7, kh=3, kw=3, padding=1, bias=1))
+CASE = cases.Case("conv2d", dict(n=2, c=3, o=3, h=7, w=7, kh=3, kw=3, padding=1, bias=1, relu=1))
 
 
-def factor_two(x, weight, bias, padding, out):
-    reference.forward(x, weight, bias, padding, out)
+def factor_two(x, weight, bias, padding, relu, out):
+    reference.forward(x, weight, bias, padding, relu, out)
     out *= 2
 
 
-def swapped_axes(x, weight, bias, padding, out):
-    reference.forward(x, weight.swapaxes(2, 3), bias, padding, out)
+def swapped_axes(x, weight, bias, padding, relu, out):
+    reference.forward(x, weight.swapaxes(2, 3), bias, padding, relu, out)
 
 
-def swapped_channels(x, weight, bias, padding, out):
-    reference.forward(x, weight.swapaxes(0, 1), bias, padding, out)
+def swapped_channels(x, weight, bias, padding, relu, out):
+    reference.forward(x, weight.swapaxes(0, 1), bias, padding, relu, out)
 
 
-def bias_twice(x, weight, bias, padding, out):
-    reference.forward(x, weight, bias, padding, out)
+def bias_twice(x, weight, bias, padding, relu, out):
+    reference.forward(x, weight, bias, padding, relu, out)
     out += bias[:, None, None]
 
 
-def last_row_unwritten(x, weight, bias, padding, out):
+def last_row_unwritten(x, weight, bias, padding, relu, out):
     whole = np.empty_like(out)
-    reference.forward(x, weight, bias, padding, whole)
+    reference.forward(x, weight, bias, padding, relu, whole)
     out[:, :, :-1] = whole[:, :, :-1]
 
 
-def one_nan(x, weight, bias, padding, out):
-    reference.forward(x, weight, bias, padding, out)
+def one_nan(x, weight, bias, padding, relu, out):
+    reference.forward(x, weight, bias, padding, relu, out)
     out[-1, -1, -1, -1] = np.nan
 
 
-def one_infinity(x, weight, bias, padding, out):
-    reference.forward(x, weight, bias, padding, out)
+def one_infinity(x, weight, bias, padding, relu, out):
+    reference.forward(x, weight, bias, padding, relu, out)
     out[0, 0, 0, 0] = np.inf
 
 
-def one_wrong_number(x, weight, bias, padding, out):
-    reference.forward(x, weight, bias, padding, out)
+def one_wrong_number(x, weight, bias, padding, relu, out):
+    reference.forward(x, weight, bias, padding, relu, out)
     out[1, 2, 3, 4] += 1
 
 
-def writes_outside(x, weight, bias, padding, out):
-    reference.forward(x, weight, bias, padding, out)
+def writes_outside(x, weight, bias, padding, relu, out):
+    reference.forward(x, weight, bias, padding, relu, out)
     as_strided(out[:1, 0, 0, 0], shape=(2,), strides=(-out.itemsize,))[1] = 0
 
 
-def changes_input(x, weight, bias, padding, out):
-    reference.forward(x, weight, bias, padding, out)
+def changes_input(x, weight, bias, padding, relu, out):
+    reference.forward(x, weight, bias, padding, relu, out)
     x[0, 0, 0, 0] += 1
 
 

@@ -66,9 +66,9 @@ def test_complex_step_through_conv2d(kh, kw, padding):
     x, weight, bias = i["x"], i["weight"], i["bias"]
     shape = (2, 5, 7 + 2 * padding - kh + 1, 11 + 2 * padding - kw + 1)
     grad = np.random.default_rng(2).standard_normal(shape)
-    hold(lambda x: call(room.forward, shape, x, weight, bias, padding), x, grad,
+    hold(lambda x: call(room.forward, shape, x, weight, bias, padding, False), x, grad,
          call(room.backward_input, x.shape, grad, weight, padding))  # fmt: skip
-    hold(lambda weight: call(room.forward, shape, x, weight, bias, padding), weight, grad,
+    hold(lambda weight: call(room.forward, shape, x, weight, bias, padding, False), weight, grad,
          call(room.backward_weight, weight.shape, grad, x, padding))  # fmt: skip
 
 
@@ -140,7 +140,7 @@ def dot(a, b):
 
 
 LINEAR = {
-    "conv2d": dict(n=2, c=3, o=5, h=17, w=29, kh=3, kw=2, padding=2, bias=0),
+    "conv2d": dict(n=2, c=3, o=5, h=17, w=29, kh=3, kw=2, padding=2, bias=0, relu=0),
     "conv_transpose2d": dict(n=2, c=3, o=5, h=13, w=7, s=3, bias=0),
     "resize": dict(n=2, c=3, h=10, w=12, to_h=20, to_w=6),
 }

@@ -117,7 +117,7 @@ EXACT = """
 import json
 from minunet.kernels import KERNELS, cases, simd
 
-case = cases.Case("conv2d", dict(n=2, c=3, o=5, h=7, w=29, kh=3, kw=3, padding=1, bias=1))
+case = cases.Case("conv2d", dict(n=2, c=3, o=5, h=7, w=29, kh=3, kw=3, padding=1, bias=1, relu=1))
 for call in cases.calls(case, "integers"):
     cases.check(KERNELS["conv2d"].load("direct"), "conv2d", call)
 print(json.dumps({"vector": simd.vector_bytes(), "fma": simd.has_fma()}))

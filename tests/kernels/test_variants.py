@@ -75,7 +75,7 @@ def convolutions(draw):
     padding = draw(st.integers(0, 3))
     w = fitting(draw(SIDES), kw - 2 * padding, n * c * o * kh * kw)
     h = fitting(draw(SIDES), kh - 2 * padding, n * c * o * kh * kw * w)
-    sizes = dict(n=n, c=c, o=o, h=h, w=w, kh=kh, kw=kw, padding=padding, bias=draw(st.integers(0, 1)))
+    sizes = dict(n=n, c=c, o=o, h=h, w=w, kh=kh, kw=kw, padding=padding, bias=draw(st.integers(0, 1)), relu=draw(st.integers(0, 1)))
     return cases.Case("conv2d", sizes, draw(DTYPES))
 
 
@@ -105,7 +105,7 @@ def others(draw):
 
 
 def deep(c, o):
-    return cases.Case("conv2d", dict(n=1, c=c, o=o, h=4, w=5, kh=3, kw=3, padding=1, bias=1))
+    return cases.Case("conv2d", dict(n=1, c=c, o=o, h=4, w=5, kh=3, kw=3, padding=1, bias=1, relu=0))
 
 
 @settings(max_examples=150)
@@ -212,14 +212,14 @@ def test_nan_in_convolutions_goes_where_it_is_read_and_no_further(conv2d):
     x, weight = np.ones((2, 3, 11, 23), np.float32), np.ones((5, 3, 3, 3), np.float32)
     out = np.empty((2, 5, 11, 23), np.float32)
     x[1, 2, 4, 20] = np.nan
-    conv2d.forward(x, weight, None, 1, out)
+    conv2d.forward(x, weight, None, 1, False, out)
     expected = np.zeros(out.shape, bool)
     expected[1, :, 3:6, 19:22] = True
     np.testing.assert_array_equal(np.isnan(out), expected)
-    conv2d.forward(np.ones_like(x), weight, None, 1, out)  # nothing is left in a buffer
+    conv2d.forward(np.ones_like(x), weight, None, 1, False, out)  # nothing is left in a buffer
     assert not np.isnan(out).any()
     weight[3, 1, 1, 1] = np.nan
-    conv2d.forward(np.ones_like(x), weight, None, 1, out)
+    conv2d.forward(np.ones_like(x), weight, None, 1, False, out)
     np.testing.assert_array_equal(np.isnan(out).all(axis=(0, 2, 3)), np.arange(5) == 3)
     assert not np.isnan(out[:, [0, 1, 2, 4]]).any()
 
