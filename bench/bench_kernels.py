@@ -1,11 +1,13 @@
-"""Times of every variant at the layers of real networks: pytest bench/bench_kernels.py [-k "conv2d and direct"]
+"""Times of every variant at the layers of real networks: pytest bench [-k "conv2d and forward"] [--benchmark-json FILE]
 
-Each result is first held against the reference. GFLOP/s count the operations of the definition, so an
-algorithm that saves some may exceed what the processor can do; GB/s count every array once.
+Each result is first held against the reference.  At the end, and in the JSON, stand GFLOP/s, GB/s and percent of what
+this machine allows, by limits that are measured in the same run.  `minunet bench KERNEL` shows variants timed in turns,
+and peers beside them; these suites are for pytest-benchmark's statistics and its comparison of saved runs.
 """
 
 import pytest
 
+from minunet.bench import kernels, limits
 from minunet.kernels import KERNELS, cases
 
 SUITE = [
@@ -22,22 +24,25 @@ def call_and_truth(case, function):
     """A case's call and its expected outputs; the last one is kept, since the variants of a case follow one another."""
     if last.get("key") != (case.name, function):
         last.clear()
-        (call,) = (call for call in cases.calls(case, "floats") if call.function == function)
+        call = kernels.call_of(case, function)
         last.update(key=(case.name, function), call=call, expected=cases.truth(case.kernel, call))
     return last["call"], last["expected"]
 
 
 @pytest.mark.parametrize("case, function, variant", SUITE)
-def test_kernel(benchmark, case, function, variant):
+def test_kernel(benchmark, timed, case, function, variant):
     call, expected = call_and_truth(case, function)
-    module = KERNELS[case.kernel].load(variant)
-    cases.check(module, case.kernel, call, expected=expected)
+    (given,) = (given for given in kernels.variants(case.kernel) if given.name == variant)
+    assert not kernels.fault_of(given, case.kernel, call, expected=expected)
 
-    outputs = {name: cases.poisoned(shape, dtype, "channels_last")[0] for name, (shape, dtype) in call.outputs.items()}
+    runner = kernels.Variant(given, call)
     benchmark.group = f"{case.name} {function}"
-    benchmark(getattr(module, function), **call.inputs, **outputs)
+    benchmark(runner.run, runner.prepare(kernels.laid(call.inputs)))
     if benchmark.stats:  # none with --benchmark-disable
-        seconds = benchmark.stats.stats.min
-        if call.flops:
-            benchmark.extra_info["GFLOP/s"] = round(call.flops / seconds / 1e9, 1)
-        benchmark.extra_info["GB/s"] = round(call.bytes / seconds / 1e9, 2)
+        seconds, cost, machine = benchmark.stats.stats.median, kernels.cost_of(case.kernel, call), limits.measure()
+        benchmark.extra_info["GFLOP/s"] = cost.flops / seconds / 1e9
+        benchmark.extra_info["GB/s"] = cost.bytes / seconds / 1e9
+        benchmark.extra_info["percent of peak"] = 100 * cost.flops / seconds / machine.peak[case.dtype]
+        benchmark.extra_info["percent of bound"] = 100 * cost.share(seconds, machine)
+        benchmark.extra_info["limits"] = str(machine)
+        timed.append((f"{case.name} {function} {variant}", seconds, cost))

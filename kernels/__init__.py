@@ -4,8 +4,9 @@ Each room offers the operation's functions (``kernels.conv2d.forward`` and so on
 result, and run the variant that ``registry`` picks: print(kernels.table()) shows them all.
 """
 
-from . import batch_norm, conv2d, conv_transpose2d, cross_entropy, max_pool2d, relu, resize
-from .arrays import channel_sums, empty, surround
+from . import batch_norm, conv2d, conv_transpose2d, cross_entropy, max_pool2d, relu, resize, sgd
+from .arrays import add, channel_sums, empty, join, surround
+from .compiling import on_compile
 from .registry import (
     KERNELS,
     Kernel,
@@ -26,6 +27,7 @@ __all__ = [
     "Kernel",
     "KernelNotFound",
     "Variant",
+    "add",
     "batch_norm",
     "channel_sums",
     "conv2d",
@@ -34,12 +36,15 @@ __all__ = [
     "current_backend",
     "current_policy",
     "empty",
+    "join",
     "max_pool2d",
     "observe",
+    "on_compile",
     "policy",
     "relu",
     "resize",
     "set_num_threads",
+    "sgd",
     "surround",
     "table",
     "use",

@@ -7,11 +7,14 @@ any strides.
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import prod
+from typing import Any
 
 import numpy as np
+
+from . import sharing
 
 _poisoned = False
 
@@ -168,21 +171,87 @@ def surround(g: np.ndarray, margin: tuple[int, int, int, int]) -> np.ndarray:
     above, below, left, right = margin
     n, c, h, w = g.shape
     out = empty((n, c, above + h + below, left + w + right), g.dtype)
-    out[...] = 0
-    out[:, :, above : above + h, left : left + w] = g
+
+    def rows(image: int, part: slice) -> None:
+        target = out[image, :, part]
+        inside = slice(max(part.start, above), min(part.stop, above + h))
+        if inside.start >= inside.stop:
+            target[...] = 0
+            return
+        target[:, : inside.start - part.start] = 0
+        target[:, inside.stop - part.start :] = 0
+        target[:, :, :left] = 0
+        target[:, :, left + w :] = 0
+        out[image, :, inside, left : left + w] = g[image, :, inside.start - above : inside.stop - above]
+
+    each_rows(out, rows)
     return out
+
+
+def add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a + b for arrays of one shape and dtype, pictures a few rows at a time on all threads."""
+    if a.ndim != 4:
+        return a + b
+    out = empty(a.shape, a.dtype)
+    each_rows(out, lambda image, part: np.add(a[image, :, part], b[image, :, part], out=out[image, :, part]))
+    return out
+
+
+def join(arrays: list[np.ndarray]) -> np.ndarray:
+    """Arrays (N, C_k, H, W) one behind the other along the channels.
+
+    Where they are neighbouring channels of one array already, what is returned is a view of that; else a copy.
+    """
+    n, _, h, w = arrays[0].shape
+    shape = (n, sum(a.shape[1] for a in arrays), h, w)
+    if are_neighbours(arrays):
+        return np.lib.stride_tricks.as_strided(arrays[0], shape, arrays[0].strides)
+    out = empty(shape, arrays[0].dtype)
+
+    def rows(image: int, part: slice) -> None:
+        first = 0
+        for a in arrays:
+            out[image, first : first + a.shape[1], part] = a[image, :, part]
+            first += a.shape[1]
+
+    each_rows(out, rows)
+    return out
+
+
+def are_neighbours(arrays: list[np.ndarray]) -> bool:
+    """Whether channels-last arrays lie so that the channels of each follow those of the one before."""
+    place = None
+    for a in arrays:
+        address = a.__array_interface__["data"][0]
+        if place is not None and (address != place or a.base is not arrays[0].base or a.base is None):
+            return False
+        if a.strides[1] != a.itemsize or a.strides != arrays[0].strides or not a.flags.writeable:
+            return False
+        place = address + a.shape[1] * a.itemsize
+    return sum(a.shape[1] for a in arrays) * arrays[0].itemsize <= arrays[0].strides[3]
+
+
+def each_rows(out: np.ndarray, function: Callable[[int, slice], Any]) -> list[Any]:
+    """[function(image, rows)] for all rows of `out` (N, C, H, W), a block at a time, shared out over threads."""
+    n, c, h, w = out.shape
+    size = sharing.rows_of_block(c * w)
+    work = [(image, slice(start, min(h, start + size))) for image in range(n) for start in range(0, h, size)]
+    return sharing.share_out(lambda item: function(*item), work)
 
 
 def channel_sums(g: np.ndarray) -> np.ndarray:
     """Sum of `g` (N, C, H, W) over all but the channels, (C,).
 
-    Every 256th pixel goes into one of 256 sums, which are added at the end: short chains of additions keep the
-    rounding errors of long float32 sums small, and their order is fixed.
+    Sums of blocks of pixels, added at the end: short chains of additions keep the rounding errors of long float32 sums
+    small, and their order is fixed.
     """
-    rows = nhwc(g).reshape(-1, g.shape[1])
-    whole = len(rows) // 256 * 256
-    lanes = rows[:whole].reshape(-1, 256 * g.shape[1]).sum(axis=0)
-    return lanes.reshape(256, -1).sum(axis=0) + rows[whole:].sum(axis=0)
+    c = g.shape[1]
+    pixels = g.transpose(0, 2, 3, 1)
+    if pixels.flags.c_contiguous:
+        sums = sharing.channel_blocks(lambda block: sharing.sum_of_pixels(block, c), [pixels.reshape(-1, c)])
+    else:
+        sums = each_rows(g, lambda image, part: pixels[image, part].sum(axis=(0, 1)))
+    return sharing.total(sums, c, g.dtype)
 
 
 def pixels(x: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int]]:
@@ -207,6 +276,20 @@ def writable_pixels(out: np.ndarray) -> Iterator[tuple[np.ndarray, tuple[int, in
         out[...] = copy
     else:
         yield _line(out)
+
+
+def picture(x: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int], tuple[int, int, int, int]]:
+    """(memory, strides, (N, H, W, C)) of `x` (N, C, H, W), as compiled loops take it; `pixels` tells more."""
+    n, c, h, w = x.shape
+    return (*pixels(x), (n, h, w, c))
+
+
+@contextmanager
+def writable_picture(out: np.ndarray) -> Iterator[tuple]:
+    """As `picture`, to be written; what is written ends up in `out` (N, C, H, W)."""
+    n, c, h, w = out.shape
+    with writable_pixels(out) as memory_and_strides:
+        yield (*memory_and_strides, (n, h, w, c))
 
 
 def _line(x: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int]]:

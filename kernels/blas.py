@@ -8,59 +8,31 @@ as they are: right results, but their bits may depend on the threads.
 
 import ctypes
 import functools
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from . import threads
+from . import sharing
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-ROWS = 2048  # rows of a matrix that are multiplied at a time
 _lock = threading.Lock()
 _inside = 0  # blocks of `one_blas_thread` that are running
 _before = 1  # BLAS threads before the first of them
 
 
 def share_out(function: Callable[[Item], Result], work: Iterable[Item]) -> list[Result]:
-    """[function(item) for item in work] on `threads.count()` threads, BLAS on one thread in each."""
-    work = list(work)
+    """[function(item) for item in work] on `threads.count()` threads, BLAS on one thread in each.
+
+    With another BLAS than OpenBLAS one item comes after the other: its own threads are at work then.
+    """
     with one_blas_thread() as alone:
-        if alone and threads.count() > 1 and len(work) > 1:
-            return list(_pool(threads.count()).map(function, work))
-        return [function(item) for item in work]
-
-
-def product(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
-    """out (M, N) = a (M, K) @ b (K, N), shared out by rows."""
-
-    def rows(start: int) -> None:
-        np.matmul(a[start : start + ROWS], b, out=out[start : start + ROWS])
-
-    share_out(rows, range(0, len(a), ROWS))
-
-
-def product_over_rows(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a (K, M)^T @ b (K, N): the sum over rows, cut into at most 8 shares that are added in their order."""
-    share = max(ROWS, -(-len(a) // 8))
-    parts = share_out(lambda start: a[start : start + share].T @ b[start : start + share], range(0, len(a), share))
-    return functools.reduce(np.add, parts)
-
-
-@functools.cache
-def _pool(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, thread_name_prefix="minunet")
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked child has none of our threads
+        return sharing.share_out(function, work) if alone else [function(item) for item in work]
 
 
 @contextmanager

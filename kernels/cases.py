@@ -18,7 +18,7 @@ import numpy as np
 
 from .registry import KERNELS, Variant
 
-LAYOUTS = ("contiguous", "channels_last", "sliced")
+LAYOUTS = ("contiguous", "channels_last", "cropped", "sliced")
 POISON = 255  # every byte of fresh memory: NaN as a float, -1 or 255 as an integer
 MARGIN = 37  # numbers of poison before and after an array; odd, so that vectors are not aligned
 
@@ -74,19 +74,23 @@ class Call:
 def poisoned(shape: tuple[int, ...], dtype: Any, layout: str) -> tuple[np.ndarray, np.ndarray]:
     """An array whose bytes are POISON, and the bytes of the memory that it is a part of.
 
-    layout: "contiguous"; "channels_last" (for four axes; else contiguous); "sliced", every other row, and every
-    other column from right to left, of a larger array (vectors and single numbers: contiguous).
+    layout: "contiguous"; "channels_last"; "cropped", the middle and the first channels of a larger channels-last array;
+    "sliced", every other row, and every other column from right to left, of a larger array.  Without four axes an
+    array is contiguous for the second and third, without two for the last.
     """
-    large = (*shape[:-2], 2 * shape[-2], 2 * shape[-1]) if layout == "sliced" and len(shape) > 1 else shape
+    images = len(shape) == 4 and layout in ("channels_last", "cropped")
+    if images:
+        n, c, h, w = shape
+        large = (n, h + 2, w + 3, c + 1) if layout == "cropped" else (n, h, w, c)
+    else:
+        large = (*shape[:-2], 2 * shape[-2], 2 * shape[-1]) if layout == "sliced" and len(shape) > 1 else shape
     count = prod(large)
     memory = np.full((count + 2 * MARGIN) * np.dtype(dtype).itemsize, POISON, np.uint8)
-    middle = memory.view(dtype)[MARGIN : MARGIN + count]
-    if large != shape:
-        return middle.reshape(large)[..., ::2, ::-2], memory
-    if layout == "channels_last" and len(shape) == 4:
-        n, c, h, w = shape
-        return middle.reshape(n, h, w, c).transpose(0, 3, 1, 2), memory
-    return middle.reshape(shape), memory
+    array = memory.view(dtype)[MARGIN : MARGIN + count].reshape(large)
+    if images:
+        top, left = ((have - need) // 2 for have, need in zip(large[1:3], (h, w), strict=True))
+        return array[:, top : top + h, left : left + w, :c].transpose(0, 3, 1, 2), memory
+    return array if large == shape else array[..., ::2, ::-2], memory
 
 
 @dataclass
@@ -180,24 +184,29 @@ def max_pool2d(draw, n, c, h, w, k):
 
 
 def relu(draw, n, c, h, w):
+    draw.limit(n * h * w)
     x, grad = draw(n, c, h, w), draw(n, c, h, w)
+    y = draw.lay(np.maximum(x, 0))
     yield Call("forward", dict(x=x), draw.out(n, c, h, w))
-    yield Call("backward", dict(grad=grad, y=draw.lay(np.maximum(x, 0))), draw.out(n, c, h, w))
+    yield Call("backward", dict(grad=grad, y=y), draw.out(n, c, h, w))
+    yield Call("backward_sums", dict(grad=grad, y=y), {**draw.out(n, c, h, w), "sums": ((c,), draw.dtype)},
+               **draw.sums(n * h * w))  # fmt: skip
 
 
-def batch_norm(draw, n, c, h, w):
+def batch_norm(draw, n, c, h, w, relu):
     few: dict[str, Any] = {"ulps": 16, "reason": "a handful of operations an element"}
     draw.limit(n * h * w)
     x, grad = draw(n, c, h, w), draw(n, c, h, w)
     mean, inv_std, weight, bias, g1, g2 = draw(c), np.abs(draw(c)) + draw.dtype(0.5), draw(c), draw(c), draw(c), draw(c)
-    known = dict(x=x, mean=mean, inv_std=inv_std)
+    y = (weight * inv_std)[:, None, None] * (x - mean[:, None, None]) + bias[:, None, None]
+    grad[np.abs(y) < 1e-3] = 0  # where rounding decides whether relu lets the gradient pass
+    steps = dict(x=x, mean=mean, inv_std=inv_std, weight=weight, bias=bias, relu=bool(relu))
     sums: dict[str, Any] = {**draw.sums(n * h * w), "ulps": 16 + 4 * sqrt(n * h * w)}
     yield Call("statistics", dict(x=x), {"mean": ((c,), draw.dtype), "variance": ((c,), draw.dtype)}, **sums)
-    yield Call("normalize", dict(**known, weight=weight, bias=bias), draw.out(n, c, h, w), **few)
-    yield Call("backward_parameters", dict(grad=grad, **known),
+    yield Call("normalize", steps, draw.out(n, c, h, w), **few)
+    yield Call("backward_parameters", dict(grad=grad, **steps),
                {"grad_weight": ((c,), draw.dtype), "grad_bias": ((c,), draw.dtype)}, **sums)  # fmt: skip
-    yield Call("backward_input", dict(grad=grad, **known, weight=weight, mean_grad=g1, mean_grad_xhat=g2),
-               draw.out(n, c, h, w), **few)  # fmt: skip
+    yield Call("backward_input", dict(grad=grad, **steps, mean_grad=g1, mean_grad_xhat=g2), draw.out(n, c, h, w), **few)
 
 
 def resize(draw, n, c, h, w, to_h, to_w):
@@ -221,14 +230,25 @@ def cross_entropy(draw, n, classes, h, w):
     yield Call("backward", dict(grad=grad, logits=logits, target=target), draw.out(n, classes, h, w), **allowed)
 
 
+def sgd(draw, count, decay, nesterov):
+    few: dict[str, Any] = {"ulps": 0 if draw.values == "integers" else 8, "reason": "a handful of operations a number"}
+    draw.limit(count)
+    # All of these short binary fractions: steps from integers are exact.
+    factors = dict(lr=0.25, momentum=0.5, weight_decay=0.125 * decay, nesterov=bool(nesterov))
+    arrays = {name: draw(count) for name in ("parameter", "gradient", "velocity")}
+    yield Call("update", {**arrays, **factors},
+               {name: ((count,), draw.dtype) for name in ("out_parameter", "out_velocity")}, **few)  # fmt: skip
+    yield Call("square_sum", dict(gradient=arrays["gradient"]), {"out": ((), np.float64)}, **draw.sums(count))
+
+
 MAKERS: dict[str, Callable[..., Iterator[Call]]] = {
     make.__name__: make
-    for make in (conv2d, conv_transpose2d, max_pool2d, relu, batch_norm, resize, cross_entropy)
+    for make in (conv2d, conv_transpose2d, max_pool2d, relu, batch_norm, resize, cross_entropy, sgd)
 }
 
 
 # Linear and selecting operations are exact on small integers; the others are compared on floats alone.
-EXACT = ("conv2d", "conv_transpose2d", "max_pool2d", "relu", "resize")
+EXACT = ("conv2d", "conv_transpose2d", "max_pool2d", "relu", "resize", "sgd")
 
 
 def calls(case: Case, values: str = "integers", layout: str = "channels_last", seed: int = 0) -> list[Call]:
@@ -323,8 +343,10 @@ CONV2D = "n  c   o    h   w   kh kw padding bias relu"
 UP = "    n  c    o   h   w   s  bias"
 POOL = "  n  c    h   w   k"
 IMAGE = " n  c    h   w"
+NORM = "  n  c    h   w   relu"
 RESIZE = "n  c    h   w   to_h to_w"
 PIXELS = "n  classes h  w"
+STEP = "  count   decay nesterov"
 
 CASES: list[Case] = [
     *table("conv2d", CONV2D,
@@ -380,15 +402,16 @@ CASES: list[Case] = [
     *table("relu", IMAGE,
            "              1  64   570 570",
            "              4  16   256 256", purpose="bench"),
-    *table("batch_norm", IMAGE,
-           "              1  1    1   2",
-           "              2  3    5   7",
-           "              3  17   23  11"),
-    *table("batch_norm", IMAGE,
-           "              3  37   101 103", purpose="large"),
-    *table("batch_norm", IMAGE,
-           "              4  16   256 256",
-           "              4  64   64  64", purpose="bench"),
+    *table("batch_norm", NORM,
+           "              1  1    1   2   0",
+           "              2  3    5   7   0",
+           "              2  5    7   3   1",
+           "              3  17   23  11  1"),
+    *table("batch_norm", NORM,
+           "              3  37   101 103 1", purpose="large"),
+    *table("batch_norm", NORM,
+           "              4  16   256 256 1",
+           "              4  64   64  64  1", purpose="bench"),
     *table("resize", RESIZE,
            "              1  1    1   1   3    5",
            "              2  3    5   7   10   14",
@@ -407,6 +430,15 @@ CASES: list[Case] = [
            "              3  5     101 103", purpose="large"),
     *table("cross_entropy", PIXELS,
            "              1  2     388 388", purpose="bench"),
+    *table("sgd", STEP,
+           "              1       0     0",
+           "              5       1     0",
+           "              7       0     1",
+           "              389     1     1"),
+    *table("sgd", STEP,
+           "              70001   1     1", purpose="large"),
+    *table("sgd", STEP,
+           "              2359296 1     0", purpose="bench"),
 ]  # fmt: skip
 
 

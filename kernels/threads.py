@@ -1,6 +1,7 @@
 """How many threads the kernels use.  Results never depend on it."""
 
 import os
+from typing import Any
 
 _count: list[int] = []
 
@@ -37,3 +38,9 @@ def set_num_threads(n: int) -> None:
     except ImportError:
         return
     threadpoolctl.threadpool_limits(limits=n, user_api="blas")
+
+
+def hold_over_forks(lock: Any) -> None:
+    """Let this process fork only while no other thread has `lock` (Lock or RLock), which a child would never get."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)

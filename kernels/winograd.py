@@ -105,9 +105,16 @@ F2 = Algorithm(2, _weight_2, _picture_2, _output_2, _gradient_2, _weight_gradien
 
 
 def _weight_4(g):
-    near, far = (g[0] + g[2]) * (1 / 6), g[0] * (1 / 24) + g[2] * (1 / 6)
-    near_odd, far_odd = g[1] * (1 / 6), g[1] * (1 / 12)
-    return [g[0] * 0.25, -near - near_odd, near_odd - near, far + far_odd, far - far_odd, g[2]]
+    # Sums first, then one product each: sums of multiples of 9 are so divided without a rounding.
+    near, far, far_odd = g[0] + g[2], g[0] + g[2] * 4.0, g[1] * 2.0
+    return [
+        g[0] * (1 / 4),
+        (near + g[1]) * (-1 / 6),
+        (near - g[1]) * (-1 / 6),
+        (far + far_odd) * (1 / 24),
+        (far - far_odd) * (1 / 24),
+        g[2],
+    ]
 
 
 def _picture_4(d):

@@ -16,6 +16,7 @@ from .unet import UNet
 
 if TYPE_CHECKING:
     from .data import separate_touching
+    from .explanation import explain
     from .gradient_check import gradcheck
     from .metrics import label_instances
     from .train import fit
@@ -26,6 +27,7 @@ __version__ = "0.1.0"
 # What stands above the network is imported when it is first used: `import minunet` costs NumPy and little more.
 _LATER = {
     "FileFormatError": "weights",
+    "explain": "explanation",
     "fit": "train",
     "gradcheck": "gradient_check",
     "label_instances": "metrics",
@@ -39,6 +41,7 @@ __all__ = [
     "FileFormatError",
     "Tensor",
     "UNet",
+    "explain",
     "fit",
     "functional",
     "gradcheck",

@@ -144,7 +144,7 @@ def walk(root: "Node | Tensor", grad: Array) -> None:
         node.parents, node.vjps = None, None
         for parent, vjp in zip(parents, vjps, strict=True):
             share = check(vjp(grad), parent, node.name)
-            grads[id(parent)] = grads[id(parent)] + share if id(parent) in grads else share
+            grads[id(parent)] = F.total(grads[id(parent)], share) if id(parent) in grads else share
         del grad, parents, vjps, parent, vjp, share  # nothing of this node outlives its turn
 
 
@@ -191,4 +191,4 @@ def no_grad() -> Iterator[None]:
         _state.enabled = previous
 
 
-from . import functional as F  # noqa: E402  (the operators' one way back up)
+from . import functional as F  # noqa: E402  (the one way back up: operators, and the sum of two gradients)

@@ -1,7 +1,7 @@
 """The command line: what is asked for, and errors turned into an exit status.
 
 0 done, 1 the work failed, 2 the command line or the data is wrong, 130 interrupted. The work
-itself is in runs.py (train), predict_files.py, info.py and demo.py.
+itself is in runs.py (train), predict_files.py, info.py, demo.py and bench/command.py.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 import os
 import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from typing import Any
 # When the process began: so far it has only computed, so its processor time is its age.
 STARTED = time.monotonic() - time.process_time()
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+PATIENCE = 2.0  # seconds of compiling after which the user is told
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return DONE
     try:
-        with sigterm_as_interrupt(), plain_warnings():
+        with sigterm_as_interrupt(), plain_warnings(), compile_note():
             _use(options)
             options.run(options)
             sys.stdout.flush()
@@ -127,6 +129,43 @@ def plain_warnings() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def compile_note() -> Iterator[None]:
+    """One line on stderr where compiling kernels takes a while; none where they come from the cache."""
+    from minunet.kernels import on_compile
+
+    on_compile(CompileNote())
+    try:
+        yield
+    finally:
+        on_compile(None)
+
+
+class CompileNote:
+    """Speaks once, when kernels have been compiled for PATIENCE seconds in all."""
+
+    def __init__(self) -> None:
+        self.left = PATIENCE
+        self.said = False
+
+    def __call__(self, begins: bool) -> None:
+        """Compiling begins, or has ended."""
+        if self.said:
+            return
+        if begins:
+            self.begun = time.monotonic()
+            self.timer = threading.Timer(max(self.left, 0), self.say)
+            self.timer.daemon = True
+            self.timer.start()
+        else:
+            self.timer.cancel()
+            self.left -= time.monotonic() - self.begun
+
+    def say(self) -> None:
+        self.said = True  # sys.stderr is looked up now: a progress bar on the screen has put its own in place
+        print("minunet: compiling kernels for this processor (once; up to a minute)", file=sys.stderr, flush=True)
+
+
 def build_parser() -> argparse.ArgumentParser:
     from minunet import __version__
 
@@ -134,7 +173,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"minunet {__version__}")
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for add in (_add_demo, _add_train, _add_predict, _add_info, _add_gradcheck):
+    for add in (_add_demo, _add_train, _add_predict, _add_info, _add_gradcheck, _add_bench):
         add(commands)
     return parser
 
@@ -228,6 +267,28 @@ def _add_gradcheck(commands: Any) -> None:
                         help="only checks whose name contains this, e.g. conv2d")  # fmt: skip
 
 
+def _add_bench(commands: Any) -> None:
+    parser = _command(commands, "bench", "time minunet beside its peers, or the variants of one kernel", _bench)
+    parser.add_argument("kernel", nargs="?", metavar="KERNEL",
+                        help="time the variants of this kernel, e.g. conv2d, instead of whole networks")  # fmt: skip
+    parser.add_argument("--rounds", type=_positive, metavar="N", help="of each work (default: as many as fit a minute)")
+    parser.add_argument("--threads", type=_positive, default=2, metavar="N", help="for everybody (default: 2)")
+    parser.add_argument("--out", type=Path, metavar="DIR",
+                        help="folder for table.md, results.json, roofline.png and roofline.svg")  # fmt: skip
+    parser.add_argument("--quick", action="store_true", help="small images, few rounds: to see that it works")
+
+    network = parser.add_argument_group("networks")
+    network.add_argument("--works", type=_names, default=(), metavar="NAME,NAME,...",
+                         help="of paper, same, single, small, scaling, memory, layers (default: all)")  # fmt: skip
+
+    kernel = parser.add_argument_group("one kernel")
+    kernel.add_argument("--kernel", dest="file", type=Path, metavar="FILE",
+                        help="your own file with the kernel's functions: checked, then timed as well")  # fmt: skip
+    kernel.add_argument("--case", metavar="TEXT", help="cases whose name contains this (default: layers of networks)")
+    kernel.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="default: float32")
+    kernel.add_argument("--function", metavar="NAME", help="of the kernel, e.g. forward (default: all)")
+
+
 def _add_length(parser: argparse.ArgumentParser, default: str, help: str) -> None:
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=_positive, metavar="N", help="train for N steps")
@@ -314,6 +375,13 @@ def _gradcheck(options: argparse.Namespace) -> None:
         raise WorkFailed(f"{wrong} of {checked} gradients are wrong")
 
 
+def _bench(options: argparse.Namespace) -> None:
+    from minunet.bench.command import BenchOptions, bench
+
+    names = ("kernel", "works", "file", "case", "dtype", "function", "rounds", "threads", "out", "quick")
+    bench(BenchOptions(**{name: getattr(options, name) for name in names}))
+
+
 def _positive(text: str) -> int:
     value = int(text) if text.isdecimal() else 0
     if value < 1:
@@ -339,6 +407,10 @@ def _natural(text: str) -> int:
 
 def _features(text: str) -> tuple[int, ...]:
     return tuple(_positive(part) for part in text.split(","))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
 
 
 def _size(text: str) -> tuple[int, int]:

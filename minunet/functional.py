@@ -136,23 +136,24 @@ def conv2d(x: Any, weight: Any, bias: Any = None, padding: int = 0) -> Tensor:
     )))  # fmt: skip
 
 
-def conv2d_relu(x: Any, weight: Any, bias: Any = None, padding: int = 0) -> Tensor:
+def conv2d_relu(x: Any, weight: Any, bias: Any = None, padding: int = 0, out: Array | None = None) -> Tensor:
     """relu(conv2d(x, weight, bias, padding)) in one operation: each output is rectified as it is stored.
 
     With z = conv2d(...) and y = max(z, 0):  dL/dz = g where y > 0, 0 where y = 0  (as in `relu`; y is enough to
     tell, z is never kept), and dL/dz goes on to x, weight and bias as in `conv2d`.
+    out: the array that y is written into, if given.
     """
     x, weight, bias = _operands("conv2d_relu", x, weight, bias)
     image, w = x.data, weight.data
-    y = kernels.conv2d.forward(image, w, _data(bias), padding, relu=True)
-    masked = _once(lambda g: kernels.relu.backward(g, y))
+    y = kernels.conv2d.forward(image, w, _data(bias), padding, relu=True, out=out)
+    upstream = _once(lambda g: kernels.relu.backward_sums(g, y))  # dL/dz, and its sum over N, H, W
     return record("conv2d_relu", y, *_with_bias(bias, (x, weight), (
-        lambda g: kernels.conv2d.backward_input(masked(g), w, padding, image.shape[2:]),
-        lambda g: kernels.conv2d.backward_weight(masked(g), image, padding, w.shape[2:]),
-    ), masked))  # fmt: skip
+        lambda g: kernels.conv2d.backward_input(upstream(g)[0], w, padding, image.shape[2:]),
+        lambda g: kernels.conv2d.backward_weight(upstream(g)[0], image, padding, w.shape[2:]),
+    ), lambda g: upstream(g)[1]))  # fmt: skip
 
 
-def conv_transpose2d(x: Any, weight: Any, bias: Any = None, stride: int = 2) -> Tensor:
+def conv_transpose2d(x: Any, weight: Any, bias: Any = None, stride: int = 2, out: Array | None = None) -> Tensor:
     """Transposed convolution ("up-convolution") whose kernel size is its stride s: pixels become s x s patches.
 
     x (N, C, H, W), weight (C, O, s, s), bias (O,) or None -> (N, O, s H, s W)
@@ -162,23 +163,25 @@ def conv_transpose2d(x: Any, weight: Any, bias: Any = None, stride: int = 2) -> 
         dL/dx[n,c,h,w]      = sum_{o,i,j}  g[n, o, s h + i, s w + j]  weight[c,o,i,j]
         dL/dweight[c,o,i,j] = sum_{n,h,w}  g[n, o, s h + i, s w + j]  x[n,c,h,w]
         dL/dbias[o]         = sum_{n,h,w}  g[n,o,h,w]
+
+    out: the array that y is written into, if given.
     """
     x, weight, bias = _operands("conv_transpose2d", x, weight, bias)
     image, w = x.data, weight.data
     if w.shape[2:] != (stride, stride):
         raise ValueError(f"conv_transpose2d: kernel size {w.shape[2:]} must equal the stride {stride}")
-    y = kernels.conv_transpose2d.forward(image, w, _data(bias))
+    y = kernels.conv_transpose2d.forward(image, w, _data(bias), out)
     return record("conv_transpose2d", y, *_with_bias(bias, (x, weight), (
         lambda g: kernels.conv_transpose2d.backward_input(g, w),
         lambda g: kernels.conv_transpose2d.backward_weight(g, image, stride),
     )))  # fmt: skip
 
 
-def _with_bias(bias: Tensor | None, inputs: tuple, vjps: tuple, upstream: VJP = lambda g: g) -> tuple[tuple, tuple]:
-    """Inputs and VJPs with those of a per-channel bias added, if there is one; `upstream`: gradient where it is added."""
-    if bias is None:
-        return inputs, vjps
-    return (*inputs, bias), (*vjps, lambda g: kernels.channel_sums(upstream(g)))
+def _with_bias(
+    bias: Tensor | None, inputs: tuple, vjps: tuple, bias_vjp: VJP = kernels.channel_sums
+) -> tuple[tuple, tuple]:
+    """Inputs and VJPs with those of a per-channel bias added, if there is one."""
+    return (inputs, vjps) if bias is None else ((*inputs, bias), (*vjps, bias_vjp))
 
 
 # ------------------------------------------------------------------------------- what stands between them
@@ -244,33 +247,66 @@ def batch_norm(
 
     ValueError where training would normalise a single value a channel.
     """
-    x, weight, bias = _operands("batch_norm", x, weight, bias)
-    image, w = x.data, weight.data
-    if image.ndim != 4 or not image.shape[1:2] == w.shape == bias.shape == running_mean.shape == running_var.shape:
-        raise ValueError(f"batch_norm: x {image.shape} needs weight, bias and estimates of shape {image.shape[1:2]}, "
-                         f"found {w.shape}, {bias.shape}, {running_mean.shape}, {running_var.shape}")  # fmt: skip
+    return _batch_norm(False, x, weight, bias, running_mean, running_var, training, momentum, eps)
+
+
+def batch_norm_relu(
+    x: Any,
+    weight: Any,
+    bias: Any,
+    running_mean: Array,
+    running_var: Array,
+    training: bool,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    out: Array | None = None,
+) -> Tensor:
+    """relu(batch_norm(x, ...)) in one operation: each number is rectified as it is stored.
+
+    With z = weight xhat + bias and y = max(z, 0):  dL/dz = g where z > 0, 0 where z <= 0  (as in `relu`), and dL/dz
+    goes on to x, weight and bias as g does in `batch_norm`.  Backward reads x in any case, for xhat, and computes z
+    from it once more: x is all that is kept, neither z nor y.
+    out: the array that y is written into, if given.
+    """
+    return _batch_norm(True, x, weight, bias, running_mean, running_var, training, momentum, eps, out)
+
+
+def _batch_norm(
+    relu: bool, x: Any, weight: Any, bias: Any, running_mean, running_var, training, momentum, eps, out=None
+) -> Tensor:
+    """Both of them: with or without a rectifier at the end."""
+    name = "batch_norm_relu" if relu else "batch_norm"
+    x, weight, bias = _operands(name, x, weight, bias)
+    image, w, b = x.data, weight.data, bias.data
+    if image.ndim != 4 or not image.shape[1:2] == w.shape == b.shape == running_mean.shape == running_var.shape:
+        raise ValueError(f"{name}: x {image.shape} needs weight, bias and estimates of shape {image.shape[1:2]}, "
+                         f"found {w.shape}, {b.shape}, {running_mean.shape}, {running_var.shape}")  # fmt: skip
     m = image.size // builtins.max(1, image.shape[1])
     if training:
         if m < 2:
-            raise ValueError(f"batch_norm: training needs more than 1 value per channel, found shape {image.shape}")
+            raise ValueError(f"{name}: training needs more than 1 value per channel, found shape {image.shape}")
         mu, var = kernels.batch_norm.statistics(image)
         running_mean += momentum * (mu - running_mean)
         running_var += momentum * (var * (m / (m - 1)) - running_var)
     else:
-        mu, var = running_mean.copy(), running_var
+        mu, var = running_mean.astype(image.dtype), running_var
     r = (1 / np.sqrt(var + eps)).astype(image.dtype)
-    y = kernels.batch_norm.normalize(image, mu, r, w, bias.data)
-    sums = _once(lambda g: kernels.batch_norm.backward_parameters(g, image, mu, r))  # sum g xhat, sum g
+    known = (image, mu, r, w, b, relu)
+    y = kernels.batch_norm.normalize(*known, out=out)
+    sums = _once(lambda g: kernels.batch_norm.backward_parameters(g, *known))  # sum g xhat, sum g
 
     def backward_input(g):
         with_xhat, plain = sums(g) if training else (np.zeros_like(mu), np.zeros_like(mu))
-        return kernels.batch_norm.backward_input(g, image, mu, r, w, plain / m, with_xhat / m)
+        return kernels.batch_norm.backward_input(g, *known, plain / m, with_xhat / m)
 
-    return record("batch_norm", y, (x, weight, bias), (backward_input, lambda g: sums(g)[0], lambda g: sums(g)[1]))
+    return record(name, y, (x, weight, bias), (backward_input, lambda g: sums(g)[0], lambda g: sums(g)[1]))
 
 
 def concat(tensors: list) -> Tensor:
-    """Join along the channels.   Each input gets its own channels of g."""
+    """Join along the channels.   Each input gets its own channels of g.
+
+    Inputs that were written side by side into one array (`out` of the operations above) are joined already.
+    """
     inputs = _operands("concat", *tensors)
     sizes = {(t.shape[0], *t.shape[2:]) for t in inputs}
     if len(sizes) != 1 or any(t.data.ndim != 4 for t in inputs):
@@ -278,10 +314,7 @@ def concat(tensors: list) -> Tensor:
     ends = [0]
     for t in inputs:
         ends.append(ends[-1] + t.shape[1])
-    n, _, h, w = inputs[0].shape
-    y = kernels.empty((n, ends[-1], h, w), inputs[0].dtype)
-    for t, (first, last) in zip(inputs, pairwise(ends), strict=True):
-        y[:, first:last] = t.data
+    y = kernels.join([t.data for t in inputs])
     vjps = [lambda g, first=f, last=e: g[:, first:last] for f, e in pairwise(ends)]
     return record("concat", y, inputs, vjps)
 
@@ -292,16 +325,23 @@ def center_crop(x: Any, size: Sequence[int]) -> Tensor:
     dL/dx = g in the middle, 0 around it.
     """
     (x,) = _operands("center_crop", x)
-    (h, w), shape = size, x.shape
-    if x.data.ndim != 4 or not (0 < h <= shape[2] and 0 < w <= shape[3]):
-        raise ValueError(f"center_crop: cannot cut {h} x {w} px out of shape {shape}")
-    top, left = (shape[2] - h) // 2, (shape[3] - w) // 2
-    margin = (top, shape[2] - h - top, left, shape[3] - w - left)
-    middle = x.data[:, :, top : top + h, left : left + w]
-    return record("center_crop", middle, (x,), (lambda g: kernels.surround(g, margin),))
+    shape = x.shape
+    y = middle(x.data, size)
+    top, left = (shape[2] - y.shape[2]) // 2, (shape[3] - y.shape[3]) // 2
+    margin = (top, shape[2] - y.shape[2] - top, left, shape[3] - y.shape[3] - left)
+    return record("center_crop", y, (x,), (lambda g: kernels.surround(g, margin),))
 
 
-def resize(x: Any, size: Sequence[int]) -> Tensor:
+def middle(x: Array, size: Sequence[int]) -> Array:
+    """The middle (h, w) of an array (N, C, H, W), a view; `center_crop` without a graph."""
+    h, w = size
+    if x.ndim != 4 or not (0 < h <= x.shape[2] and 0 < w <= x.shape[3]):
+        raise ValueError(f"center_crop: cannot cut {h} x {w} px out of shape {x.shape}")
+    top, left = (x.shape[2] - h) // 2, (x.shape[3] - w) // 2
+    return x[:, :, top : top + h, left : left + w]
+
+
+def resize(x: Any, size: Sequence[int], out: Array | None = None) -> Tensor:
     """Bilinear interpolation to `size` = (h, w), half-pixel centres (PyTorch's align_corners=False).
 
     Linear in x: y = A x, with the matrix A of interpolation weights, so dL/dx = A^T g.
@@ -309,7 +349,7 @@ def resize(x: Any, size: Sequence[int]) -> Tensor:
     (x,) = _operands("resize", x)
     old = x.shape[2:]
     h, w = size
-    y = kernels.resize.forward(x.data, (h, w))
+    y = kernels.resize.forward(x.data, (h, w), out=out)
     return record("resize", y, (x,), (lambda g: kernels.resize.adjoint(g, old),))
 
 
@@ -359,8 +399,10 @@ def cross_entropy(
     (logits,) = _operands("cross_entropy", logits)
     z, target = logits.data, np.asarray(_data(target))
     classes = _counted_classes(z, target, ignore_index)
-    c = np.ones(z.shape[1], z.dtype) if class_weight is None else _like(class_weight, z.shape[1:2], z, "class_weight")
-    factor = np.where(classes >= 0, c[classes], 0).astype(z.dtype)
+    counted = classes >= 0
+    factor = counted.astype(z.dtype)
+    if class_weight is not None:
+        factor = np.where(counted, _like(class_weight, z.shape[1:2], z, "class_weight")[classes], 0)
     divisor = {"mean": factor.sum(), "sum": 1, "none": 1}.get(reduction)
     if divisor is None:
         raise ValueError(f"cross_entropy: reduction must be 'mean', 'sum' or 'none', found {reduction!r}")
@@ -369,7 +411,7 @@ def cross_entropy(
     factor = factor / divisor if divisor != 0 else np.zeros_like(factor)
     losses = kernels.cross_entropy.forward(z, classes)
     # Not counted pixels are left out rather than multiplied by zero: their weight may be infinite or NaN.
-    losses = np.where(classes >= 0, factor * losses, 0).astype(z.dtype)
+    losses = np.where(counted, factor * losses, 0)
     output = losses if reduction == "none" else np.asarray(losses.sum())
 
     def backward(g):
@@ -434,6 +476,11 @@ def dice_loss(logits: Any, target: Any) -> Tensor:
 
 
 # ------------------------------------------------------------------------------------------------- helpers
+
+
+def total(a: Array, b: Array) -> Array:
+    """Sum of two gradients of one array."""
+    return kernels.add(a, b)
 
 
 def _data(x: Any) -> Any:

@@ -20,11 +20,11 @@ class Module:
 
     training = True
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, **options: Any) -> Tensor:
         raise TypeError(f"{type(self).__name__} is a container; it has no forward computation of its own")
 
-    def __call__(self, x: Any) -> Tensor:
-        return self.forward(x if isinstance(x, Tensor) else Tensor(x))
+    def __call__(self, x: Any, **options: Any) -> Tensor:
+        return self.forward(x if isinstance(x, Tensor) else Tensor(x), **options)
 
     def modules(self) -> Iterator[Module]:
         """This module and all below it."""
@@ -140,7 +140,14 @@ def normal(rng: np.random.Generator, shape: tuple[int, ...], incoming: int, dtyp
 
 
 class Conv2d(Module):
-    """`F.conv2d` with its weight (O, C, k, k) and bias (O,)."""
+    """`F.conv2d` with its weight (O, C, k, k) and bias (O,); what follows it may be done in the same operation.
+
+    relu: `F.conv2d_relu`, written into the array `out` if given.  norm: a batch norm in evaluation, which is a fixed scale and shift of every channel,
+
+        weight' (W x + b - mean) r + bias'  =  (weight' r W) x  +  (b - mean) weight' r + bias',
+
+    and so goes into the weights.
+    """
 
     def __init__(self, in_channels, out_channels, kernel_size, padding=0, bias=True, *, rng, dtype=np.float32) -> None:
         shape = (out_channels, in_channels, kernel_size, kernel_size)
@@ -148,8 +155,15 @@ class Conv2d(Module):
         self.bias = Tensor(np.zeros(out_channels, dtype), requires_grad=True) if bias else None
         self.padding = padding
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight, self.bias, self.padding)
+    def forward(self, x: Tensor, relu: bool = False, norm: BatchNorm2d | None = None, out: Any = None) -> Tensor:
+        weight, bias = self.weight, self.bias
+        if norm is not None:
+            scale = norm.weight * (1 / np.sqrt(norm.running_var + norm.eps)).astype(weight.dtype)
+            shift = -norm.running_mean if bias is None else bias - norm.running_mean
+            weight, bias = weight * scale.reshape(-1, 1, 1, 1), shift * scale + norm.bias
+        if relu:
+            return F.conv2d_relu(x, weight, bias, self.padding, out=out)
+        return F.conv2d(x, weight, bias, self.padding)
 
 
 class ConvTranspose2d(Module):
@@ -160,12 +174,14 @@ class ConvTranspose2d(Module):
         self.bias = Tensor(np.zeros(out_channels, dtype), requires_grad=True)
         self.stride = stride
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv_transpose2d(x, self.weight, self.bias, self.stride)
+    def forward(self, x: Tensor, out: Any = None) -> Tensor:
+        return F.conv_transpose2d(x, self.weight, self.bias, self.stride, out=out)
 
 
 class BatchNorm2d(Module):
-    """`F.batch_norm` with weight, bias and the running estimates of mean and variance."""
+    """`F.batch_norm` with weight, bias and the running estimates of mean and variance; relu: `F.batch_norm_relu`."""
+
+    eps = 1e-5
 
     def __init__(self, channels: int, *, dtype: Any = np.float32) -> None:
         self.weight = Tensor(np.ones(channels, dtype), requires_grad=True)
@@ -174,11 +190,11 @@ class BatchNorm2d(Module):
         self.running_var: Array = np.ones(channels, dtype)
         self.num_batches_tracked = np.zeros((), np.int64)
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = F.batch_norm(x, self.weight, self.bias, self.running_mean, self.running_var, self.training)
+    def forward(self, x: Tensor, relu: bool = False, out: Any = None) -> Tensor:
         if self.training:
             self.num_batches_tracked += 1
-        return y
+        arguments = (x, self.weight, self.bias, self.running_mean, self.running_var, self.training)
+        return F.batch_norm_relu(*arguments, eps=self.eps, out=out) if relu else F.batch_norm(*arguments, eps=self.eps)
 
 
 class ReLU(Module):

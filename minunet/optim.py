@@ -5,9 +5,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from . import kernels
 from .autograd import Tensor
-
-STRETCH = 1 << 16  # numbers updated at a time: parameter, gradient and velocity of a stretch stay in the cache
 
 
 class SGD:
@@ -57,17 +56,10 @@ class SGD:
 
     def _update(self, parameter: Tensor, gradient: np.ndarray, velocity: np.ndarray) -> None:
         data = np.ascontiguousarray(parameter.data)
-        p, gradient = data.reshape(-1), gradient.reshape(-1)
-        for start in range(0, p.size, STRETCH):
-            part = slice(start, start + STRETCH)
-            g, v = gradient[part], velocity[part]
-            if self.weight_decay:
-                g = g + self.weight_decay * p[part]
-            v *= self.momentum
-            v += g
-            p[part] -= self.lr * (g + self.momentum * v if self.nesterov else v)
+        p, g = data.reshape(-1), gradient.ravel()
+        kernels.sgd.update(p, g, velocity, self.lr, self.momentum, self.weight_decay, self.nesterov, p, velocity)
         if data is not parameter.data:  # an array in another memory order was updated as a copy
-            parameter.data[...] = data
+            parameter.data[...] = data.reshape(parameter.shape)
 
 
 def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
@@ -76,8 +68,7 @@ def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
     Returns the norm before.  A norm that is not finite leaves the gradients alone: the caller sees it in the result.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
-    # In float64, and not by BLAS, whose sums have other bits with other numbers of threads.
-    norm = math.sqrt(sum(float(np.square(g, dtype=np.float64).sum()) for g in gradients))
+    norm = math.sqrt(sum(float(kernels.sgd.square_sum(g.ravel())) for g in gradients))
     if max_norm < norm < math.inf:
         for g in gradients:
             g *= max_norm / norm

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import functional as F
+from . import kernels
 from .autograd import Tensor
 from .nn import BatchNorm2d, Conv2d, ConvTranspose2d, Dropout, Module, ModuleList, ReLU, Sequential
 
@@ -32,8 +33,24 @@ class DoubleConv(Module):
             layers.append(Dropout(dropout, rng=rng))
         self.conv = Sequential(*layers)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x)
+    def forward(self, x: Tensor, out: np.ndarray | None = None) -> Tensor:
+        """Layer after layer, but a rectifier and an evaluating batch norm are done by the layer before them.
+
+        out: array that the result is written into where the last layer can do that; see the result's `data`.
+        """
+        layers = list(self.conv)
+        while layers:
+            layer, following = layers.pop(0), [type(module) for module in layers[:2]]
+            if following[:1] == [ReLU]:
+                del layers[:1]
+                x = layer(x, relu=True, out=None if layers else out)
+            elif following == [BatchNorm2d, ReLU] and not self.training:
+                norm = layers[0]
+                del layers[:2]
+                x = layer(x, relu=True, norm=norm, out=None if layers else out)
+            else:
+                x = layer(x)
+        return x
 
 
 class UNet(Module):
@@ -96,19 +113,27 @@ class UNet(Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (N, in_channels, H, W) -> logits (N, out_channels, H', W'); ValueError for a size that does not fit."""
         x = self._checked(x)
-        skips = []
-        for down in self.downs:
-            x = down(x)
+        skips, halves = [], []
+        for features, down in zip(self.features, self.downs, strict=True):
+            # One array for what will be concatenated on the way up: its first channels for the skip, the rest for the
+            # up-convolution, so that nothing has to be copied there.
+            n, _, h, w = x.shape
+            joint = kernels.empty((n, 2 * features, h - self.shrinkage, w - self.shrinkage), x.dtype)
+            x = down(x, out=joint[:, :features])
             skips.append(x)
+            halves.append(joint[:, features:])
             x = F.max_pool2d(x, 2)
         x = self.bottleneck(x)
         for level in range(self.levels):
-            skip = skips.pop()
-            x = self.ups[2 * level](x)
+            skip, half = skips.pop(), halves.pop()
+            size = 2 * x.shape[2], 2 * x.shape[3]
             if self.padding == "valid":
-                skip = F.center_crop(skip, x.shape[2:])
-            elif x.shape[2:] != skip.shape[2:]:
-                x = F.resize(x, skip.shape[2:])
+                x = self.ups[2 * level](x, out=F.middle(half, size))
+                skip = F.center_crop(skip, size)
+            elif size == skip.shape[2:]:
+                x = self.ups[2 * level](x, out=half)
+            else:
+                x = F.resize(self.ups[2 * level](x), skip.shape[2:], out=half)
             x = self.ups[2 * level + 1](F.concat([skip, x]))
         return self.final_conv(x)
 
@@ -146,6 +171,11 @@ class UNet(Module):
                     f"the legal sides nearest to {side} are {' and '.join(map(str, nearest))}"
                 )
         return h - 12 * step + 8, w - 12 * step + 8
+
+    @property
+    def shrinkage(self) -> int:
+        """Pixels that a double convolution takes off a picture's height and width."""
+        return 4 if self.padding == "valid" else 0
 
     @property
     def levels(self) -> int:

@@ -1,5 +1,6 @@
 """The command line end to end, on files: what it writes, what it says, and its exit status."""
 
+import io
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ import minunet as mn
 from minunet import budget, cli, functional, progress, runs
 from minunet.data import cells, read_image, write_image
 from minunet.info import layers
+from minunet.kernels.compiling import begin, end
 
 SMALL = ["--features", "4,8", "--threads", "1"]
 
@@ -179,7 +181,7 @@ def test_ctrl_c_leaves_a_model(folder, tmp_path, capsys, monkeypatch):
     assert train(folder, tmp_path, steps=("--steps", "100")) == 130
     said = capsys.readouterr()
     assert "holds the model as it is now" in said.out
-    assert said.err == "minunet: interrupted\n"
+    assert said.err.endswith("minunet: interrupted\n")
     assert mn.load(tmp_path / "model.safetensors").coding.kind == "instances"
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
 
@@ -196,7 +198,7 @@ def test_ctrl_c_that_ends_the_reader_too_leaves_a_model(folder, tmp_path, capsys
 
     monkeypatch.setattr(runs.Reporter, "progress", interrupt)
     assert train(folder, tmp_path, steps=("--steps", "100")) == 130
-    assert capsys.readouterr().err == "minunet: interrupted\n"
+    assert capsys.readouterr().err.endswith("minunet: interrupted\n")
     mn.load(tmp_path / "model.safetensors")
 
 
@@ -215,7 +217,7 @@ def test_sigterm_leaves_the_best_model(folder, tmp_path):
         process.kill()
     assert process.returncode == 130, out + err
     assert "holds the best model so far" in out
-    assert err == "minunet: interrupted\n"
+    assert err.endswith("minunet: interrupted\n")
     mn.load(tmp_path / "model.safetensors")
     assert [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
 
@@ -589,3 +591,58 @@ def test_gradcheck_fails_on_a_wrong_derivative(capsys, monkeypatch):
     assert cli.main(["gradcheck", "subtract"]) == 1
     output = capsys.readouterr()
     assert "WRONG  subtract" in output.out and "1 of 1 gradients are wrong" in output.err
+
+
+# ----------------------------------------------------------------------------------- compiling
+
+
+@pytest.fixture
+def note(monkeypatch):
+    monkeypatch.setattr(cli, "PATIENCE", 0.2)
+    return cli.CompileNote()
+
+
+def test_long_compiling_is_announced_once(note, capsys):
+    for _ in range(3):
+        note(True)
+        time.sleep(0.3)
+        note(False)
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1
+    assert said.err.startswith("minunet: compiling kernels")
+
+
+def test_short_compilings_are_announced_once_they_add_up(note, capsys):
+    for _ in range(2):
+        note(True)
+        time.sleep(0.07)
+        note(False)
+    time.sleep(0.3)  # not compiling
+    assert capsys.readouterr().err == ""
+    note(True)
+    time.sleep(0.15)
+    note(False)
+    assert capsys.readouterr().err.startswith("minunet: compiling kernels")
+
+
+def test_a_command_is_told_of_compiling_and_the_library_is_not(run, monkeypatch):
+    told = []
+    monkeypatch.setattr(cli, "CompileNote", lambda: told.append)
+    monkeypatch.setattr("minunet.info.info", lambda *_: [begin(), end()])
+    begin()
+    assert main("info", run / "model.safetensors") == 0
+    end()
+    assert told == [True, False]
+
+
+def test_the_note_goes_above_a_progress_bar(note, monkeypatch):
+    """While its bar is on the screen, rich takes sys.stderr's place, and writes above the bar."""
+    rich = pytest.importorskip("rich.console")
+    screen = io.StringIO()
+    console = rich.Console(file=screen, force_terminal=True, width=80)
+    monkeypatch.setattr("rich.progress.get_console", lambda: console)
+    with progress.RichProgress() as display:
+        display.start(10)
+        note.say()
+    erased = "\r\x1b[2K"  # the line of the bar, which is drawn again below
+    assert f"{erased}minunet: compiling kernels for this processor (once; up to a minute)\n" in screen.getvalue()

@@ -152,6 +152,14 @@ def evaluation_norm(x, weight, bias):
     return F.batch_norm(x, weight, bias, MEAN.copy(), VARIANCE.copy(), False)
 
 
+def training_norm_relu(x, weight, bias):
+    return F.batch_norm_relu(x, weight, bias, np.zeros(3), np.ones(3), True)
+
+
+def evaluation_norm_relu(x, weight, bias):
+    return F.batch_norm_relu(x, weight, bias, MEAN.copy(), VARIANCE.copy(), False)
+
+
 def conv_case(name, x, weight, bias, padding):
     inputs = (normal(*x), normal(*weight), *([normal(weight[0])] if bias else []))
 
@@ -240,6 +248,12 @@ CASES = [
     Case("batch_norm evaluation", evaluation_norm, (normal(2, 3, 4, 5), positive(3), normal(3)),
          lambda x, w, b: batch_norm_formula(x, w, b, MEAN, VARIANCE),
          lambda x, w, b: torch_functions().batch_norm(x, torch_tensor(MEAN), torch_tensor(VARIANCE), w, b)),
+    Case("batch_norm_relu training", training_norm_relu, (normal(2, 3, 4, 5), positive(3), normal(3)),
+         lambda x, w, b: np.maximum(batch_norm_formula(x, w, b), 0),
+         lambda x, w, b: torch_functions().batch_norm(x, None, None, w, b, True).relu()),
+    Case("batch_norm_relu evaluation", evaluation_norm_relu, (normal(2, 3, 4, 5), positive(3), normal(3)),
+         lambda x, w, b: np.maximum(batch_norm_formula(x, w, b, MEAN, VARIANCE), 0),
+         lambda x, w, b: torch_functions().batch_norm(x, torch_tensor(MEAN), torch_tensor(VARIANCE), w, b).relu()),
     Case("concat", lambda *a: F.concat(list(a)), (normal(2, 1, 3, 4), normal(2, 3, 3, 4), normal(2, 2, 3, 4)),
          lambda *a: np.concatenate(a, 1), torch_concat),
     Case("center_crop", lambda x: F.center_crop(x, (3, 2)), (normal(2, 3, 5, 7),), lambda x: x[:, :, 1:4, 2:4],
@@ -432,6 +446,33 @@ def test_estimates_stay_as_they_are_where_training_is_impossible():
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         F.batch_norm(np.ones((1, 2, 1, 1)), np.ones(2), np.zeros(2), mean, variance, True)
     assert not mean.any() and (variance == 1).all()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_batch_norm_relu_is_one_after_the_other_to_the_last_bit(training, backend):
+    values = [normal(2, 3, 14, 15).astype(np.float32), positive(3).astype(np.float32), normal(3).astype(np.float32)]
+    g = normal(2, 3, 14, 15).astype(np.float32)
+    found = []
+    for fused in (True, False):
+        tensors = [mn.Tensor(a, requires_grad=True) for a in values]
+        estimates = np.zeros(3, np.float32), np.ones(3, np.float32)
+        operation = F.batch_norm_relu if fused else F.batch_norm
+        y = operation(*tensors, *estimates, training)
+        y = y if fused else F.relu(y)
+        y.backward(g)
+        found.append([y.data, *estimates, *(t.grad for t in tensors)])
+    assert 0.2 < (found[0][0] > 0).mean() < 0.8
+    for one, two in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_batch_norm_relu_has_slope_0_at_0_and_passes_nan_on(backend):
+    one, zero = np.ones(1), np.zeros(1)
+    x = mn.Tensor(np.array([[[[-1.0, 0.0, 2.0, np.nan]]]]), requires_grad=True)
+    y = F.batch_norm_relu(x, one, zero, zero.copy(), one.copy(), False, eps=0.0)
+    np.testing.assert_array_equal(y.data, [[[[0, 0, 2, np.nan]]]])
+    y.backward(np.full(x.shape, 3.0))
+    np.testing.assert_array_equal(x.grad, [[[[0, 0, 3, np.nan]]]])
 
 
 def test_batch_norm_with_a_large_mean(backend):

@@ -1,103 +1,180 @@
-"""batch_norm over rows of channels (Numba).
+"""batch_norm over rows of pixels (Numba): each step reads its arrays once, as they lie.
 
-Sums over pixels are taken in blocks of ROWS pixels, and the blocks are added in their order: the result
-does not depend on the number of threads, and long float32 sums stay accurate.
+With scale = weight inv_std, and everything a channel,
+
+    y = (x - mean) scale + bias
+    grad_weight = inv_std sum g (x - mean)          backward_input = scale (g - mean_grad - (x - mean) slope)
+
+where slope = inv_std mean_grad_xhat.  Forward and backward compute y by the same expression, so that the rectifier
+lets a gradient pass exactly where it let the number pass.
 """
 
 import numba
 import numpy as np
 
-from ..arrays import nhwc, writable_nhwc
-from ..jit import parallel
-
-ROWS = 512
-
-
-def pixels(x):
-    """x (N, C, H, W) as (N H W, C), channels-last."""
-    return nhwc(x).reshape(-1, x.shape[1])
+from ..arrays import pixels, writable_pixels
+from ..jit import parallel, serial
+from ..rows import folded, groups, numbers, pixels_of_group, place, repeated, rows_of_block
 
 
 def statistics(x, mean, variance):
-    """As reference.statistics: the mean first, then squares of what is left, since E[x^2] - E[x]^2 cancels."""
-    rows = pixels(x)
-    mean[...] = _sums(rows).sum(axis=0) / len(rows)
-    variance[...] = _squares(rows, mean).sum(axis=0) / len(rows)
+    """As reference.statistics: of each block first the mean, then, while it is in the cache, squares of what is left."""
+    memory, strides = pixels(x)
+    mean[...], variance[...] = _statistics(
+        memory, strides, x.shape, pixels_of_group(x.shape, strides), rows_of_block(x.shape)
+    )
 
 
-def normalize(x, mean, inv_std, weight, bias, out):
+def normalize(x, mean, inv_std, weight, bias, relu, out):
     """As reference.normalize."""
-    with writable_nhwc(out) as y:
-        _normalize(pixels(x), mean, inv_std, weight, bias, y.reshape(-1, x.shape[1]))
+    memory, strides = pixels(x)
+    with writable_pixels(out) as (target, to):
+        group = pixels_of_group(x.shape, strides, to)
+        _normalize(memory, strides, target, to, x.shape, group, mean, weight * inv_std, bias, floor(x, relu))
 
 
-def backward_parameters(grad, x, mean, inv_std, grad_weight, grad_bias):
+def backward_parameters(grad, x, mean, inv_std, weight, bias, relu, grad_weight, grad_bias):
     """As reference.backward_parameters."""
-    with_xhat, plain = _products(pixels(grad), pixels(x), mean, inv_std)
-    grad_weight[...] = with_xhat.sum(axis=0)
-    grad_bias[...] = plain.sum(axis=0)
+    (g, g_strides), (memory, strides) = pixels(grad), pixels(x)
+    products, sums = _sums(
+        g, g_strides, memory, strides, x.shape, pixels_of_group(x.shape, g_strides, strides), rows_of_block(x.shape),
+        mean, weight * inv_std, bias, floor(x, relu),
+    )  # fmt: skip
+    grad_weight[...] = products.sum(axis=0) * inv_std
+    grad_bias[...] = sums.sum(axis=0)
 
 
-def backward_input(grad, x, mean, inv_std, weight, mean_grad, mean_grad_xhat, out):
+def backward_input(grad, x, mean, inv_std, weight, bias, relu, mean_grad, mean_grad_xhat, out):
     """As reference.backward_input."""
-    with writable_nhwc(out) as gx:
-        target = gx.reshape(-1, x.shape[1])
-        _backward_input(pixels(grad), pixels(x), mean, inv_std, weight, mean_grad, mean_grad_xhat, target)
+    (g, g_strides), (memory, strides) = pixels(grad), pixels(x)
+    with writable_pixels(out) as (target, to):
+        _backward_input(
+            g, g_strides, memory, strides, target, to, x.shape, pixels_of_group(x.shape, g_strides, strides, to),
+            mean, weight * inv_std, bias, floor(x, relu), mean_grad, inv_std * mean_grad_xhat,
+        )  # fmt: skip
+
+
+def floor(x, relu):
+    """Where numbers end: 0 with a rectifier; without one NaN, since no number is "<=" that."""
+    return x.dtype.type(0 if relu else np.nan)
 
 
 @parallel
-def _sums(x):
-    rows, channels = x.shape
-    blocks = np.zeros((-(-rows // ROWS), channels), x.dtype)
-    for block in numba.prange(len(blocks)):
-        total = blocks[block]
-        for row in range(block * ROWS, min(rows, (block + 1) * ROWS)):
-            for c in range(channels):
-                total[c] += x[row, c]
-    return blocks
+def _statistics(x, strides, shape, group, rows_of_block):
+    rows = shape[0] * shape[2]
+    means = np.empty((-(-rows // rows_of_block), shape[1]), x.dtype)
+    squares = np.empty_like(means)
+    for block in numba.prange(len(means)):
+        first, last = block * rows_of_block, min(rows, (block + 1) * rows_of_block)
+        mean_of_rows(x, strides, shape, group, first, last, means[block])
+        squares_of_rows(x, strides, shape, group, first, last, means[block], squares[block])
+    return combined(means, squares, rows, rows_of_block, shape[3])
+
+
+@serial
+def mean_of_rows(x, strides, shape, group, first, last, out):
+    """out (C,) = the mean of the rows first ... last - 1."""
+    sums = np.zeros(group * shape[1], x.dtype)
+    for row in range(first, last):
+        for w in groups(shape, group):
+            at = place(row, w, shape, strides)
+            for k in numbers(w, shape, group):
+                sums[k] += x[at + k]
+    folded(sums, out)
+    for c in range(len(out)):
+        out[c] /= (last - first) * shape[3]
+
+
+@serial
+def squares_of_rows(x, strides, shape, group, first, last, mean, out):
+    """out (C,) = the sum of (x - mean)^2 over these rows."""
+    means, sums = repeated(mean, group), np.zeros(group * shape[1], x.dtype)
+    for row in range(first, last):
+        for w in groups(shape, group):
+            at = place(row, w, shape, strides)
+            for k in numbers(w, shape, group):
+                centred = x[at + k] - means[k]
+                sums[k] += centred * centred
+    folded(sums, out)
+
+
+@serial
+def combined(means, squares, rows, rows_of_block, width):
+    """Mean and variance of all rows from the mean of each block and the sum of squares around it.
+
+    Joining the n numbers of a block to the m before it (Chan, Golub and LeVeque, 1979), with step = the difference of
+    the means:  mean += step n / (m + n),  squares += block's squares + step^2 m n / (m + n).
+    """
+    mean, total = np.zeros(means.shape[1]), np.zeros(means.shape[1])
+    m = 0
+    for block in range(len(means)):
+        n = (min(rows, (block + 1) * rows_of_block) - block * rows_of_block) * width
+        for c in range(len(mean)):
+            step = means[block, c] - mean[c]
+            mean[c] += step * n / (m + n)
+            total[c] += squares[block, c] + step * step * m * n / (m + n)
+        m += n
+    for c in range(len(mean)):
+        total[c] /= m
+    return mean, total
 
 
 @parallel
-def _squares(x, mean):
-    rows, channels = x.shape
-    blocks = np.zeros((-(-rows // ROWS), channels), x.dtype)
-    for block in numba.prange(len(blocks)):
-        total = blocks[block]
-        for row in range(block * ROWS, min(rows, (block + 1) * ROWS)):
-            for c in range(channels):
-                centred = x[row, c] - mean[c]
-                total[c] += centred * centred
-    return blocks
+def _normalize(x, x_strides, y, y_strides, shape, group, mean, scale, bias, floor):
+    means, scales, biases = repeated(mean, group), repeated(scale, group), repeated(bias, group)
+    for row in numba.prange(shape[0] * shape[2]):
+        for w in groups(shape, group):
+            source, target = place(row, w, shape, x_strides), place(row, w, shape, y_strides)
+            for k in numbers(w, shape, group):
+                value = (x[source + k] - means[k]) * scales[k] + biases[k]
+                y[target + k] = floor if value <= floor else value
 
 
 @parallel
-def _normalize(x, mean, inv_std, weight, bias, y):
-    rows, channels = x.shape
-    for row in numba.prange(rows):
-        for c in range(channels):
-            y[row, c] = weight[c] * ((x[row, c] - mean[c]) * inv_std[c]) + bias[c]
+def _sums(grad, grad_strides, x, x_strides, shape, group, rows_of_block, mean, scale, bias, floor):
+    rows = shape[0] * shape[2]
+    means, scales, biases = repeated(mean, group), repeated(scale, group), repeated(bias, group)
+    products = np.empty((-(-rows // rows_of_block), shape[1]), x.dtype)
+    sums = np.empty_like(products)
+    for block in numba.prange(len(sums)):
+        first, last = block * rows_of_block, min(rows, (block + 1) * rows_of_block)
+        sums_of_rows(
+            grad, grad_strides, x, x_strides, shape, group, first, last, means, scales, biases, floor,
+            products[block], sums[block],
+        )  # fmt: skip
+    return products, sums
+
+
+@serial
+def sums_of_rows(
+    grad, grad_strides, x, x_strides, shape, group, first, last, means, scales, biases, floor, out_products, out_sums
+):
+    """out_products, out_sums (C,) = the sums of g (x - mean) and of g over the rows first ... last - 1."""
+    products, sums, zero = np.zeros_like(means), np.zeros_like(means), x.dtype.type(0)
+    for row in range(first, last):
+        for w in groups(shape, group):
+            upstream, source = place(row, w, shape, grad_strides), place(row, w, shape, x_strides)
+            for k in numbers(w, shape, group):
+                centred = x[source + k] - means[k]
+                g = zero if centred * scales[k] + biases[k] <= floor else grad[upstream + k]
+                products[k] += g * centred
+                sums[k] += g
+    folded(products, out_products)
+    folded(sums, out_sums)
 
 
 @parallel
-def _products(grad, x, mean, inv_std):
-    rows, channels = x.shape
-    with_xhat = np.zeros((-(-rows // ROWS), channels), x.dtype)
-    plain = np.zeros_like(with_xhat)
-    for block in numba.prange(len(plain)):
-        first, second = with_xhat[block], plain[block]
-        for row in range(block * ROWS, min(rows, (block + 1) * ROWS)):
-            for c in range(channels):
-                g = grad[row, c]
-                first[c] += g * ((x[row, c] - mean[c]) * inv_std[c])
-                second[c] += g
-    return with_xhat, plain
-
-
-@parallel
-def _backward_input(grad, x, mean, inv_std, weight, mean_grad, mean_grad_xhat, gx):
-    rows, channels = x.shape
-    scale = weight * inv_std
-    for row in numba.prange(rows):
-        for c in range(channels):
-            xhat = (x[row, c] - mean[c]) * inv_std[c]
-            gx[row, c] = scale[c] * (grad[row, c] - mean_grad[c] - xhat * mean_grad_xhat[c])
+def _backward_input(
+    grad, grad_strides, x, x_strides, gx, gx_strides, shape, group, mean, scale, bias, floor, mean_grad, slope
+):
+    means, scales, biases = repeated(mean, group), repeated(scale, group), repeated(bias, group)
+    mean_grads, slopes = repeated(mean_grad, group), repeated(slope, group)
+    zero = x.dtype.type(0)
+    for row in numba.prange(shape[0] * shape[2]):
+        for w in groups(shape, group):
+            upstream, source = place(row, w, shape, grad_strides), place(row, w, shape, x_strides)
+            target = place(row, w, shape, gx_strides)
+            for k in numbers(w, shape, group):
+                centred = x[source + k] - means[k]
+                g = zero if centred * scales[k] + biases[k] <= floor else grad[upstream + k]
+                gx[target + k] = scales[k] * (g - mean_grads[k] - centred * slopes[k])

@@ -3,7 +3,32 @@
 import numpy as np
 
 from ..arrays import empty, expect, result
-from ..registry import Kernel, Variant
+from ..registry import Kernel, Variant, current_policy
+
+FEW_CHANNELS = 8  # fewer than these, and Winograd's transforms cost more than they save
+FEW_TILES = 32  # as many tiles of 4 x 4 outputs pay for the transform of the weights
+
+
+def rule(backend, arguments):
+    """Winograd's F(4x4, 3x3) for 3 x 3 kernels in float32 where it pays and the policy allows it; else every product.
+
+    It depends on shapes, dtype and policy alone.
+    """
+    weight = arguments["weight"] if "weight" in arguments else arguments["out"]
+    outputs = arguments["grad"] if "grad" in arguments else arguments["out"]
+    o, c, *size = weight.shape
+    n, _, h, w = outputs.shape
+    fast = (
+        current_policy() == "fast"
+        and weight.dtype == np.float32
+        and size == [3, 3]
+        and min(o, c) >= FEW_CHANNELS
+        and n * -(-h // 4) * -(-w // 4) >= FEW_TILES
+    )
+    if backend == "numpy":
+        return "winograd_gemm" if fast else "im2col"
+    return "winograd4" if fast else "direct"
+
 
 KERNEL = Kernel(
     name="conv2d",
@@ -12,8 +37,12 @@ KERNEL = Kernel(
     variants=(
         Variant("reference", "numpy", "the definition: a loop over the taps"),
         Variant("im2col", "numpy", "copies patches into columns, tile by tile, and leaves the product to BLAS"),
+        Variant("winograd_gemm", "numpy", "Winograd F(4x4, 3x3) as matrix products, in blocks of tiles", exact=False),
         Variant("direct", "numba", "register tiles of fused multiply-adds over packed blocks, no column matrix"),
+        Variant("winograd2", "numba", "Winograd F(2x2, 3x3): 16 multiplications for every 36"),
+        Variant("winograd4", "numba", "Winograd F(4x4, 3x3): 36 multiplications for every 144", exact=False),
     ),
+    rule=rule,
 )
 
 

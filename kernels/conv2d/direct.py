@@ -2,24 +2,24 @@
 
 import numpy as np
 
-from ..arrays import nhwc, writable_nhwc
+from ..arrays import picture, writable_picture
 from ..correlation import correlate, correlate_weight
 
 
 def forward(x, weight, bias, padding, relu, out):
     """As reference.forward."""
-    with writable_nhwc(out) as y:
-        correlate(nhwc(x), weight, bias, (padding, padding), 1, relu, y)
+    with writable_picture(out) as y:
+        correlate(picture(x), weight, bias, (padding, padding), 1, relu, y)
 
 
 def backward_input(grad, weight, padding, out):
     """As reference.backward_input: correlate with the weight turned by 180 degrees, inputs and outputs exchanged."""
     kh, kw = weight.shape[2:]
     turned = np.flip(weight, (2, 3)).transpose(1, 0, 2, 3)
-    with writable_nhwc(out) as gx:
-        correlate(nhwc(grad), turned, None, (kh - 1 - padding, kw - 1 - padding), 1, False, gx)
+    with writable_picture(out) as gx:
+        correlate(picture(grad), turned, None, (kh - 1 - padding, kw - 1 - padding), 1, False, gx)
 
 
 def backward_weight(grad, x, padding, out):
     """As reference.backward_weight."""
-    correlate_weight(nhwc(x), nhwc(grad), (padding, padding), 1, out)
+    correlate_weight(picture(x), picture(grad), (padding, padding), 1, out)

@@ -4,22 +4,22 @@ A transposed convolution is the adjoint of a correlation with stride s, so its d
 correlation itself; the loops are in ../correlation.py.
 """
 
-from ..arrays import nhwc, writable_nhwc
+from ..arrays import picture, writable_picture
 from ..correlation import correlate, correlate_weight, scatter
 
 
 def forward(x, weight, bias, out):
     """As reference.forward."""
-    with writable_nhwc(out) as y:
-        scatter(nhwc(x), weight, bias, y)
+    with writable_picture(out) as y:
+        scatter(picture(x), weight, bias, y)
 
 
 def backward_input(grad, weight, out):
     """As reference.backward_input: weight (C, O, s, s) read as C outputs of O inputs."""
-    with writable_nhwc(out) as gx:
-        correlate(nhwc(grad), weight, None, (0, 0), weight.shape[2], False, gx)
+    with writable_picture(out) as gx:
+        correlate(picture(grad), weight, None, (0, 0), weight.shape[2], False, gx)
 
 
 def backward_weight(grad, x, out):
     """As reference.backward_weight: here the gradient is the picture and x what is summed against it."""
-    correlate_weight(nhwc(grad), nhwc(x), (0, 0), out.shape[2], out)
+    correlate_weight(picture(grad), picture(x), (0, 0), out.shape[2], out)

@@ -1,50 +1,89 @@
 """conv_transpose2d as one matrix product for all taps, with NumPy alone.
 
 Row by row of pixels (N H W, C) times the weight (C, s s O) gives every pixel's patch; what is left is to put the
-patches in their places.
+patches in their places.  Both are done for some rows of a picture at a time, while they are in the cache.
 """
+
+import functools
 
 import numpy as np
 
-from ..arrays import nhwc, writable_nhwc
-from ..blas import product, product_over_rows
+from ..arrays import empty, nhwc, writable_nhwc
+from ..blas import share_out
+
+BUFFER = 1 << 18  # numbers in the patches of a piece of work
+PIXELS = 256  # but so many pixels at least: fewer would not be worth reading all weights
+SHARES = 8  # parts of a weight gradient, which are added in their order
 
 
-def patches(y, s):
-    """y (N, s H, s W, O) seen as (N, H, s, W, s, O)."""
-    n, height, width, o = y.shape
-    return y.reshape(n, height // s, s, width // s, s, o)
+def pieces(shape, patch):
+    """Pixel rows to be worked on together, as (image, first row, last row), for patches of so many numbers."""
+    n, h, w, _ = shape
+    rows = min(h, -(-max(PIXELS, BUFFER // patch) // w))
+    return [(image, top, min(h, top + rows)) for image in range(n) for top in range(0, h, rows)]
 
 
-def gathered(grad, s):
-    """grad (N, O, s H, s W) -> (N H W, s s O): the patch of every pixel as a row."""
-    by_pixel = patches(nhwc(grad), s).transpose(0, 1, 3, 2, 4, 5)
-    return by_pixel.reshape(-1, s * s * grad.shape[1])
+def patches(picture, place, s):
+    """The patches of some rows in a picture (N, s H, s W, O), as they lie there: (rows, s, W, s, O)."""
+    image, top, bottom = place
+    _, _, width, o = picture.shape
+    return picture[image, s * top : s * bottom].reshape(bottom - top, s, width // s, s, o)
+
+
+def gathered(picture, place, s):
+    """A copy of these patches, one a pixel: (rows W, s s O)."""
+    view = patches(picture, place, s).transpose(0, 2, 1, 3, 4)
+    rows, w, _, _, o = view.shape
+    copy = empty((rows * w, s * s * o), picture.dtype)
+    copy.reshape(view.shape)[...] = view
+    return copy
 
 
 def forward(x, weight, bias, out):
     """As reference.forward."""
     c, o, s, _ = weight.shape
-    n, _, h, w = x.shape
+    rows, y = nhwc(x), out.transpose(0, 2, 3, 1)
     matrix = np.ascontiguousarray(weight.transpose(0, 2, 3, 1).reshape(c, s * s * o))
-    painted = np.empty((n * h * w, s * s * o), out.dtype)
-    product(nhwc(x).reshape(-1, c), matrix, painted)
-    with writable_nhwc(out) as y:
-        patches(y, s)[...] = painted.reshape(n, h, w, s, s, o).transpose(0, 1, 3, 2, 4, 5)
-        if bias is not None:
-            y += bias
+    shift = None if bias is None else np.tile(bias, s * s)
+
+    def piece(place):
+        image, top, bottom = place
+        pixels = rows[image, top:bottom].reshape(-1, c)
+        painted = empty((len(pixels), s * s * o), out.dtype)
+        np.matmul(pixels, matrix, out=painted)
+        if shift is not None:
+            painted += shift
+        patches(y, place, s)[...] = painted.reshape(bottom - top, -1, s, s, o).transpose(0, 2, 1, 3, 4)
+
+    share_out(piece, pieces(rows.shape, s * s * o))
 
 
 def backward_input(grad, weight, out):
     """As reference.backward_input."""
     c, o, s, _ = weight.shape
+    g = nhwc(grad)
     matrix = np.ascontiguousarray(weight.transpose(2, 3, 1, 0).reshape(s * s * o, c))
     with writable_nhwc(out) as gx:
-        product(gathered(grad, s), matrix, gx.reshape(-1, c))
+
+        def piece(place):
+            image, top, bottom = place
+            np.matmul(gathered(g, place, s), matrix, out=gx[image, top:bottom].reshape(-1, c))
+
+        share_out(piece, pieces(gx.shape, s * s * o))
 
 
 def backward_weight(grad, x, out):
     """As reference.backward_weight."""
     c, o, s, _ = out.shape
-    total = product_over_rows(nhwc(x).reshape(-1, c), gathered(grad, s))
+    rows, g = nhwc(x), nhwc(grad)
+    work = pieces(rows.shape, s * s * o)
+    shares = min(len(work), SHARES)
+
+    def share(k):
+        total = np.zeros((c, s * s * o), out.dtype)
+        for image, top, bottom in work[k * len(work) // shares : (k + 1) * len(work) // shares]:
+            total += rows[image, top:bottom].reshape(-1, c).T @ gathered(g, (image, top, bottom), s)
+        return total
+
+    total = functools.reduce(np.add, share_out(share, range(shares)))
     out[...] = total.reshape(c, s, s, o).transpose(0, 3, 1, 2)

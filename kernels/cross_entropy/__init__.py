@@ -11,6 +11,7 @@ KERNEL = Kernel(
     functions=("forward", "backward"),
     variants=(
         Variant("reference", "numpy", "the definition"),
+        Variant("blocks", "numpy", "a block of pixels at a time, on all threads"),
         Variant("loops", "numba", "one pass over the pixels, no array of probabilities"),
     ),
 )

@@ -1,4 +1,8 @@
-"""Softmax cross entropy, pixel by pixel over rows of logits (Numba)."""
+"""Softmax cross entropy, a stretch of pixels at a time (Numba).
+
+Each step is a loop over the pixels of the stretch, instead of one loop with all steps: then the exponentials of several
+pixels are computed at the same time, while within a pixel each step waits for the one before.
+"""
 
 import math
 
@@ -7,6 +11,8 @@ import numpy as np
 
 from ..arrays import nhwc, writable_nhwc
 from ..jit import parallel, serial
+
+STRETCH = 256  # pixels
 
 
 def forward(logits, target, out):
@@ -26,39 +32,47 @@ def backward(grad, logits, target, out):
 
 @serial
 def largest(z):
-    """The largest logit; NaN where there is one, so that the loss shows it."""
-    top = z[0]
-    for k in range(1, len(z)):
-        top = z[k] if z[k] > top or z[k] != z[k] else top
+    """The largest logit of each pixel; NaN where there is one, so that the loss shows it."""
+    top = z[:, 0].copy()
+    for k in range(1, z.shape[1]):
+        for pixel in range(len(z)):
+            value = z[pixel, k]
+            top[pixel] = value if (value > top[pixel]) | (value != value) else top[pixel]
     return top
+
+
+@serial
+def exponentials(z, top, out):
+    """out = exp(z - top), (pixels, K); returns the sum of each pixel."""
+    total = np.zeros_like(top)
+    for k in range(z.shape[1]):
+        for pixel in range(len(z)):
+            out[pixel, k] = math.exp(z[pixel, k] - top[pixel])
+            total[pixel] += out[pixel, k]
+    return total
 
 
 @parallel
 def _forward(logits, target, loss):
-    for pixel in numba.prange(len(target)):
-        z, y = logits[pixel], target[pixel]
-        if y < 0:
-            loss[pixel] = 0
-            continue
+    zero = logits.dtype.type(0)
+    for stretch in numba.prange(-(-len(target) // STRETCH)):
+        part = slice(stretch * STRETCH, (stretch + 1) * STRETCH)
+        z, y, out = logits[part], target[part], loss[part]
         top = largest(z)
-        total = math.exp(z[0] - top)
-        for k in range(1, len(z)):
-            total += math.exp(z[k] - top)
-        loss[pixel] = math.log(total) + (top - z[y])
+        total = exponentials(z, top, np.empty_like(z))
+        for pixel in range(len(z)):
+            value = math.log(total[pixel]) + (top[pixel] - z[pixel, max(y[pixel], 0)])
+            out[pixel] = value if y[pixel] >= 0 else zero
 
 
 @parallel
 def _backward(grad, logits, target, gz):
-    for pixel in numba.prange(len(target)):
-        z, y, g = logits[pixel], target[pixel], grad[pixel]
-        out = gz[pixel]
-        if y < 0:
-            out[:] = 0
-            continue
-        top = largest(z)
-        out[0] = total = math.exp(z[0] - top)
-        for k in range(1, len(z)):
-            out[k] = math.exp(z[k] - top)
-            total += out[k]
-        for k in range(len(z)):
-            out[k] = g * (out[k] / total - (1 if k == y else 0))
+    zero, one = logits.dtype.type(0), logits.dtype.type(1)
+    for stretch in numba.prange(-(-len(target) // STRETCH)):
+        part = slice(stretch * STRETCH, (stretch + 1) * STRETCH)
+        g, z, y, out = grad[part], logits[part], target[part], gz[part]
+        total = exponentials(z, largest(z), out)
+        for k in range(z.shape[1]):
+            for pixel in range(len(z)):
+                share = out[pixel, k] / total[pixel] - (one if y[pixel] == k else zero)
+                out[pixel, k] = g[pixel] * share if y[pixel] >= 0 else zero

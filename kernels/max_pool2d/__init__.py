@@ -11,6 +11,7 @@ KERNEL = Kernel(
     functions=("forward", "backward"),
     variants=(
         Variant("reference", "numpy", "the definition: argmax over the windows"),
+        Variant("blocks", "numpy", "some rows at a time, on all threads"),
         Variant("loops", "numba", "one pass over rows of pixels, parallel over rows"),
     ),
 )

@@ -1,54 +1,96 @@
-"""max_pool2d as loops over channels-last rows (Numba)."""
+"""max_pool2d as loops over the channels of every pixel (Numba); arrays are read and written as they lie in memory."""
 
 import numba
 import numpy as np
 
-from ..arrays import nhwc, writable_nhwc
-from ..jit import parallel
+from ..arrays import pixels, writable_pixels
+from ..jit import parallel, serial
+from ..rows import place
 
 
 def forward(x, kernel_size, out, argmax):
-    """As reference.forward."""
-    with writable_nhwc(out) as y, writable_nhwc(argmax) as places:
-        _forward(nhwc(x), kernel_size, y, places)
+    """As reference.forward; the usual window of 2 x 2 has a loop of its own, whose maxima stay in registers."""
+    memory, strides = pixels(x)
+    with writable_pixels(out) as (y, y_strides), writable_pixels(argmax) as (places, to):
+        if kernel_size == 2:
+            _forward_2(memory, strides, y, y_strides, places, to, out.shape)
+        else:
+            _forward(memory, strides, y, y_strides, places, to, out.shape, kernel_size)
 
 
 def backward(grad, argmax, kernel_size, out):
     """As reference.backward."""
-    with writable_nhwc(out) as gx:
-        _backward(nhwc(grad), nhwc(argmax), kernel_size, gx)
+    (g, g_strides), (places, at) = pixels(grad), pixels(argmax)
+    with writable_pixels(out) as (gx, gx_strides):
+        _backward(g, g_strides, places, at, gx, gx_strides, grad.shape, out.shape, kernel_size)
+
+
+@serial
+def wins(value, best):
+    """Whether `value` takes the place of `best`: a NaN takes that of a number, and nothing that of a NaN."""
+    return (not value <= best) & (best == best)
+
+
+@serial
+def window(row, w, i, j, k, height, strides):
+    """Where row i, column j of the window of pooled pixel `w` in pooled row `row` of all images lies."""
+    y = row % height * k + i
+    return np.uint64(row // height * strides[0] + y * strides[1] + j * strides[2]) + w * np.uint64(k * strides[2])
 
 
 @parallel
-def _forward(x, k, y, places):
-    n, h, w, channels = y.shape
-    for row in numba.prange(n * h):
-        image, top = row // h, row % h
-        for left in range(w):
-            best, place = y[image, top, left], places[image, top, left]
-            best[:] = x[image, k * top, k * left]
-            place[:] = 0
+def _forward_2(x, x_strides, y, y_strides, places, places_strides, shape):
+    images, channels, height, width = shape
+    for row in numba.prange(images * height):
+        for w in range(np.uint64(width)):
+            target, to = place(row, w, shape, y_strides), place(row, w, shape, places_strides)
+            first = window(row, w, 0, 0, 2, height, x_strides)
+            right, below = np.uint64(x_strides[2]), np.uint64(x_strides[1])
+            for c in range(np.uint64(channels)):
+                best, index = x[first + c], np.uint8(0)
+                for value, other in (
+                    (x[first + right + c], np.uint8(1)),
+                    (x[first + below + c], np.uint8(2)),
+                    (x[first + below + right + c], np.uint8(3)),
+                ):
+                    better = wins(value, best)
+                    best, index = value if better else best, other if better else index
+                y[target + c], places[to + c] = best, index
+
+
+@parallel
+def _forward(x, x_strides, y, y_strides, places, places_strides, shape, k):
+    images, channels, height, width = shape
+    for row in numba.prange(images * height):
+        for w in range(np.uint64(width)):
+            target, to = place(row, w, shape, y_strides), place(row, w, shape, places_strides)
+            first = window(row, w, 0, 0, k, height, x_strides)
+            for c in range(np.uint64(channels)):
+                y[target + c], places[to + c] = x[first + c], 0
             for index in range(1, k * k):
-                pixel = x[image, k * top + index // k, k * left + index % k]
-                for c in range(channels):
-                    value, top_value = pixel[c], best[c]
-                    # A NaN takes the place of a number, and nothing takes the place of a NaN.
-                    wins = (value > top_value) | ((value != value) & (top_value == top_value))
-                    best[c] = value if wins else top_value
-                    place[c] = np.uint8(index) if wins else place[c]
+                source = window(row, w, index // k, index % k, k, height, x_strides)
+                for c in range(np.uint64(channels)):
+                    if wins(x[source + c], y[target + c]):
+                        y[target + c], places[to + c] = x[source + c], index
 
 
 @parallel
-def _backward(grad, places, k, gx):
-    n, height, width, channels = gx.shape
-    h, w = grad.shape[1:3]
-    for row in numba.prange(n * height):
-        image, y = row // height, row % height
-        for x in range(width):
-            if y // k >= h or x // k >= w:
-                gx[image, y, x] = 0
-                continue
-            here = np.uint8(y % k * k + x % k)
-            g, place, target = grad[image, y // k, x // k], places[image, y // k, x // k], gx[image, y, x]
-            for c in range(channels):
-                target[c] = g[c] if place[c] == here else 0
+def _backward(grad, grad_strides, places, places_strides, gx, gx_strides, shape, large, k):
+    """Every row of gx is written by itself, each number once."""
+    images, channels, height, width = shape
+    rows, columns = large[2], large[3]
+    zero = grad.dtype.type(0)
+    for line in numba.prange(images * rows):
+        image, y = line // rows, line % rows
+        covered = width * k if y < height * k else 0
+        row, i = image * height + y // k, y % k
+        for w in range(np.uint64(covered // k)):
+            upstream, at = place(row, w, shape, grad_strides), place(row, w, shape, places_strides)
+            for j in range(k):
+                target, here = window(row, w, i, j, k, height, gx_strides), np.uint8(i * k + j)
+                for c in range(np.uint64(channels)):
+                    gx[target + c] = grad[upstream + c] if places[at + c] == here else zero
+        for column in range(np.uint64(covered), np.uint64(columns)):  # what the windows leave over
+            target = place(line, column, large, gx_strides)
+            for c in range(np.uint64(channels)):
+                gx[target + c] = zero

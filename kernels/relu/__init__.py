@@ -8,9 +8,10 @@ from ..registry import Kernel, Variant
 KERNEL = Kernel(
     name="relu",
     package=__name__,
-    functions=("forward", "backward"),
+    functions=("forward", "backward", "backward_sums"),
     variants=(
         Variant("reference", "numpy", "the definition"),
+        Variant("blocks", "numpy", "a block of memory at a time, on all threads"),
         Variant("loops", "numba", "parallel over fixed stretches of memory"),
     ),
 )
@@ -29,3 +30,13 @@ def backward(grad: np.ndarray, y: np.ndarray, out=None):
     out = empty_like(y) if out is None else result(out, y.shape, y.dtype)
     KERNEL.run("backward", grad=grad, y=y, out=out)
     return out
+
+
+def backward_sums(grad: np.ndarray, y: np.ndarray, out=None, sums=None):
+    """grad and y = relu(x) (N, C, H, W) -> gradient of x, and its sum over N, H, W, (C,): that of a bias before relu."""
+    if y.ndim != 4:
+        raise ValueError(f"relu: y must have 4 axes (N, C, H, W), found shape {y.shape}")
+    expect("relu: grad", grad, y.shape, y)
+    out, sums = result(out, y.shape, y.dtype), result(sums, y.shape[1:2], y.dtype)
+    KERNEL.run("backward_sums", grad=grad, y=y, out=out, sums=sums)
+    return out, sums

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from ..arrays import channel_sums
+
 
 def forward(x, out):
     """x and out of one shape."""
@@ -11,3 +13,9 @@ def forward(x, out):
 def backward(grad, y, out):
     """grad, y = relu(x) and out of one shape: the gradient passes unless y <= 0, so the derivative at 0 is 0."""
     out[...] = np.where(y <= 0, 0, grad)
+
+
+def backward_sums(grad, y, out, sums):
+    """As backward, (N, C, H, W), and sums (C,) = the sum of out over all but the channels."""
+    backward(grad, y, out)
+    sums[...] = channel_sums(out)

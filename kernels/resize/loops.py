@@ -1,10 +1,11 @@
-"""Bilinear resize over rows of channels (Numba)."""
+"""Bilinear resize (Numba): of each row first the rows it is mixed from, as one long loop, then its columns."""
 
 import numba
 import numpy as np
 
-from ..arrays import nhwc, writable_nhwc
+from ..arrays import pixels, writable_pixels
 from ..jit import parallel
+from ..rows import groups, numbers, pixels_of_group, place
 from .reference import axis_weights
 
 
@@ -12,16 +13,20 @@ def forward(x, out):
     """As reference.forward."""
     rows = axis_weights(x.shape[2], out.shape[2], x.dtype)
     columns = axis_weights(x.shape[3], out.shape[3], x.dtype)
-    with writable_nhwc(out) as y:
-        _forward(nhwc(x), rows, columns, y)
+    memory, strides = pixels(x)
+    with writable_pixels(out) as (y, y_strides):
+        _forward(memory, strides, x.shape, pixels_of_group(x.shape, strides), rows, columns, y, y_strides, out.shape)
 
 
 def adjoint(grad, out):
     """As reference.adjoint: every source pixel collects from the output pixels that looked at it."""
     rows = axis_weights(out.shape[2], grad.shape[2], grad.dtype)
     columns = axis_weights(out.shape[3], grad.shape[3], grad.dtype)
-    with writable_nhwc(out) as gx:
-        _adjoint(nhwc(grad), rows, columns, readers(rows, out.shape[2]), readers(columns, out.shape[3]), gx)
+    by_row, by_column = readers(rows, out.shape[2]), readers(columns, out.shape[3])
+    memory, strides = pixels(grad)
+    with writable_pixels(out) as (gx, gx_strides):
+        group = pixels_of_group(grad.shape, strides)
+        _adjoint(memory, strides, grad.shape, group, rows, columns, by_row, by_column, gx, gx_strides, out.shape)
 
 
 def readers(weights, size_in):
@@ -34,34 +39,48 @@ def readers(weights, size_in):
 
 
 @parallel
-def _forward(x, rows, columns, y):
-    n, height, width, channels = y.shape
+def _forward(x, x_strides, shape, group, rows, columns, y, y_strides, y_shape):
+    images, channels, height, width = y_shape
     row_low, row_high, row_t = rows
     low, high, t = columns
-    for line in numba.prange(n * height):
+    one = x.dtype.type(1)
+    for line in numba.prange(images * height):
         image, h = line // height, line % height
-        top, bottom, v = x[image, row_low[h]], x[image, row_high[h]], row_t[h]
-        for w in range(width):
-            a, b, u = low[w], high[w], t[w]
-            for c in range(channels):
-                above = (1 - u) * top[a, c] + u * top[b, c]
-                below = (1 - u) * bottom[a, c] + u * bottom[b, c]
-                y[image, h, w, c] = (1 - v) * above + v * below
+        mixed, v = np.empty(shape[3] * channels, x.dtype), row_t[h]
+        for w in groups(shape, group):
+            top = place(image * shape[2] + row_low[h], w, shape, x_strides)
+            bottom = place(image * shape[2] + row_high[h], w, shape, x_strides)
+            to = w * np.uint64(channels)
+            for k in numbers(w, shape, group):
+                mixed[to + k] = (one - v) * x[top + k] + v * x[bottom + k]
+        for w in range(np.uint64(width)):
+            left, right, u = np.uint64(low[w] * channels), np.uint64(high[w] * channels), t[w]
+            to = place(line, w, y_shape, y_strides)
+            for c in range(np.uint64(channels)):
+                y[to + c] = (one - u) * mixed[left + c] + u * mixed[right + c]
 
 
 @parallel
-def _adjoint(grad, rows, columns, row_readers, column_readers, gx):
-    n, height, width, channels = gx.shape
+def _adjoint(grad, strides, shape, group, rows, columns, row_readers, column_readers, gx, gx_strides, gx_shape):
+    images, channels, height, width = gx_shape
     row_low, row_high, row_t = rows
     low, high, t = columns
-    for line in numba.prange(n * height):
+    zero, one = grad.dtype.type(0), grad.dtype.type(1)
+    for line in numba.prange(images * height):
         image, h = line // height, line % height
-        for w in range(width):
-            target = gx[image, h, w]
-            target[:] = 0
-            for p in range(row_readers[h, 0], row_readers[h, 1]):
-                v = (1 - row_t[p]) * (row_low[p] == h) + row_t[p] * (row_high[p] == h)
-                for q in range(column_readers[w, 0], column_readers[w, 1]):
-                    u = (1 - t[q]) * (low[q] == w) + t[q] * (high[q] == w)
-                    for c in range(channels):
-                        target[c] += v * u * grad[image, p, q, c]
+        mixed = np.zeros(shape[3] * channels, grad.dtype)
+        for p in range(row_readers[h, 0], row_readers[h, 1]):
+            v = (one - row_t[p] if row_low[p] == h else zero) + (row_t[p] if row_high[p] == h else zero)
+            for w in groups(shape, group):
+                source, to = place(image * shape[2] + p, w, shape, strides), w * np.uint64(channels)
+                for k in numbers(w, shape, group):
+                    mixed[to + k] += v * grad[source + k]
+        for w in range(np.uint64(width)):
+            target = place(line, w, gx_shape, gx_strides)
+            for c in range(np.uint64(channels)):
+                gx[target + c] = zero
+            for q in range(column_readers[w, 0], column_readers[w, 1]):
+                u = (one - t[q] if low[q] == w else zero) + (t[q] if high[q] == w else zero)
+                source = np.uint64(q * channels)
+                for c in range(np.uint64(channels)):
+                    gx[target + c] += u * mixed[source + c]

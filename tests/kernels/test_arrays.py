@@ -75,7 +75,7 @@ def test_rooms_refuse_what_compiled_code_would_read_or_write_past(backend):
     with pytest.raises(ValueError, match=r"batch_norm: weight must have shape \(3,\), found \(2,\)"):
         kernels.batch_norm.normalize(x, per_channel, per_channel, per_channel[:2], per_channel)
     with pytest.raises(ValueError, match="batch_norm: grad must have shape"):
-        kernels.batch_norm.backward_parameters(small, x, per_channel, per_channel)
+        kernels.batch_norm.backward_parameters(small, x, *[per_channel] * 4)
 
 
 @pytest.mark.parametrize("rows", [-2, -1, 0, 1, 3])

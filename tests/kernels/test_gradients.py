@@ -62,7 +62,7 @@ def inputs_of(kernel, **sizes):
 @pytest.mark.parametrize("kh, kw, padding", [(3, 3, 1), (3, 3, 0), (1, 1, 0), (2, 2, 1), (1, 3, 3), (5, 2, 2)])
 def test_complex_step_through_conv2d(kh, kw, padding):
     room = reference("conv2d")
-    i = inputs_of("conv2d", n=2, c=3, o=5, h=7, w=11, kh=kh, kw=kw, padding=padding, bias=1)["forward"]
+    i = inputs_of("conv2d", n=2, c=3, o=5, h=7, w=11, kh=kh, kw=kw, padding=padding, bias=1, relu=0)["forward"]
     x, weight, bias = i["x"], i["weight"], i["bias"]
     shape = (2, 5, 7 + 2 * padding - kh + 1, 11 + 2 * padding - kw + 1)
     grad = np.random.default_rng(2).standard_normal(shape)
@@ -94,9 +94,10 @@ def test_complex_step_through_resize():
         hold(lambda x: call(room.forward, grad.shape, x), x, grad, call(room.adjoint, x.shape, grad))
 
 
-def test_complex_step_through_batch_norm_with_the_batchs_own_statistics():
+@pytest.mark.parametrize("relu", [False, True])
+def test_complex_step_through_batch_norm_with_the_batchs_own_statistics(relu):
     room, m, eps = reference("batch_norm"), 2 * 5 * 7, 1e-5
-    i = inputs_of("batch_norm", n=2, c=3, h=5, w=7)["backward_input"]
+    i = inputs_of("batch_norm", n=2, c=3, h=5, w=7, relu=relu)["backward_input"]
     x, grad, weight = i["x"], i["grad"], i["weight"]
     bias = np.ones(3)
 
@@ -107,14 +108,14 @@ def test_complex_step_through_batch_norm_with_the_batchs_own_statistics():
 
     def forward(x, weight, bias):
         out = np.zeros(x.shape, np.result_type(x, weight, bias))
-        room.normalize(x, *statistics(x), weight, bias, out)
+        room.normalize(x, *statistics(x), weight, bias, relu, out)
         return out
 
     mean, inv_std = statistics(x)
     with_xhat, plain = np.zeros((2, 3))
-    room.backward_parameters(grad, x, mean, inv_std, with_xhat, plain)
+    room.backward_parameters(grad, x, mean, inv_std, weight, bias, relu, with_xhat, plain)
     hold(lambda x: forward(x, weight, bias), x, grad,
-         call(room.backward_input, x.shape, grad, x, mean, inv_std, weight, plain / m, with_xhat / m))  # fmt: skip
+         call(room.backward_input, x.shape, grad, x, mean, inv_std, weight, bias, relu, plain / m, with_xhat / m))  # fmt: skip
     hold(lambda weight: forward(x, weight, bias), weight, grad, with_xhat)
     hold(lambda bias: forward(x, weight, bias), bias, grad, plain)
 

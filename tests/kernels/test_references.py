@@ -25,12 +25,14 @@ def conv2d_taps(x_shape, weight_shape, padding):
                 yield (oy, ox), (y, x), (i, j)
 
 
-def conv2d_forward(x, weight, bias, padding, out):
+def conv2d_forward(x, weight, bias, padding, relu, out):
     for n, o in grid(len(x), len(weight)):
         out[n, o] = 0 if bias is None else bias[o]
         for (oy, ox), (iy, ix), (i, j) in conv2d_taps(x.shape, weight.shape, padding):
             for c in range(x.shape[1]):
                 out[n, o, oy, ox] += x[n, c, iy, ix] * weight[o, c, i, j]
+    if relu:
+        relu_forward(out.copy(), out)
 
 
 def conv2d_backward_input(grad, weight, padding, out):
@@ -98,6 +100,12 @@ def relu_backward(grad, y, out):
         out[at] = grad[at] if y[at] > 0 else 0
 
 
+def relu_backward_sums(grad, y, out, sums):
+    relu_backward(grad, y, out)
+    for c in range(y.shape[1]):
+        sums[c] = math.fsum(channel(out, c))
+
+
 def channel(a, c):
     """A channel's numbers, one after the other."""
     return [a[n, c, y, z] for n, y, z in grid(a.shape[0], *a.shape[2:])]
@@ -110,22 +118,36 @@ def batch_norm_statistics(x, mean, variance):
         variance[c] = math.fsum((v - mean[c]) ** 2 for v in numbers) / len(numbers)
 
 
-def batch_norm_normalize(x, mean, inv_std, weight, bias, out):
+def batch_norm_normalize(x, mean, inv_std, weight, bias, relu, out):
     for n, c, y, z in grid(*x.shape):
-        out[n, c, y, z] = weight[c] * (x[n, c, y, z] - mean[c]) * inv_std[c] + bias[c]
+        value = weight[c] * (x[n, c, y, z] - mean[c]) * inv_std[c] + bias[c]
+        out[n, c, y, z] = 0 if relu and value < 0 else value
 
 
-def batch_norm_backward_parameters(grad, x, mean, inv_std, grad_weight, grad_bias):
+def upstream_of(grad, x, mean, inv_std, weight, bias, relu):
+    """The gradient before the rectifier, if there is one."""
+    y = np.empty_like(x)
+    batch_norm_normalize(x, mean, inv_std, weight, bias, relu, y)
+    passed = grad.copy()
+    for at in grid(*x.shape):
+        if relu and not y[at] > 0:
+            passed[at] = 0
+    return passed
+
+
+def batch_norm_backward_parameters(grad, x, mean, inv_std, weight, bias, relu, grad_weight, grad_bias):
+    passed = upstream_of(grad, x, mean, inv_std, weight, bias, relu)
     for c in range(x.shape[1]):
         xhat = [(v - mean[c]) * inv_std[c] for v in channel(x, c)]
-        grad_weight[c] = math.fsum(g * v for g, v in zip(channel(grad, c), xhat, strict=True))
-        grad_bias[c] = math.fsum(channel(grad, c))
+        grad_weight[c] = math.fsum(g * v for g, v in zip(channel(passed, c), xhat, strict=True))
+        grad_bias[c] = math.fsum(channel(passed, c))
 
 
-def batch_norm_backward_input(grad, x, mean, inv_std, weight, mean_grad, mean_grad_xhat, out):
+def batch_norm_backward_input(grad, x, mean, inv_std, weight, bias, relu, mean_grad, mean_grad_xhat, out):
+    passed = upstream_of(grad, x, mean, inv_std, weight, bias, relu)
     for n, c, y, z in grid(*x.shape):
         xhat = (x[n, c, y, z] - mean[c]) * inv_std[c]
-        centred = grad[n, c, y, z] - mean_grad[c] - xhat * mean_grad_xhat[c]
+        centred = passed[n, c, y, z] - mean_grad[c] - xhat * mean_grad_xhat[c]
         out[n, c, y, z] = weight[c] * inv_std[c] * centred
 
 
@@ -163,6 +185,17 @@ def cross_entropy_backward(grad, logits, target, out):
         t = target[n, y, z]
         p = math.exp(logits[n, k, y, z]) / math.fsum(math.exp(v) for v in logits[n, :, y, z])
         out[n, k, y, z] = grad[n, y, z] * (p - (k == t)) if t >= 0 else 0
+
+
+def sgd_update(parameter, gradient, velocity, lr, momentum, weight_decay, nesterov, out_parameter, out_velocity):
+    for at in grid(*parameter.shape):
+        g = gradient[at] + weight_decay * parameter[at]
+        v = out_velocity[at] = momentum * velocity[at] + g
+        out_parameter[at] = parameter[at] - lr * (g + momentum * v if nesterov else v)
+
+
+def sgd_square_sum(gradient, out):
+    out[...] = math.fsum(g * g for g in gradient)
 
 
 TINY = [case for case in cases.select("test", dtype="float64") if max(case.sizes.values()) <= 13]

@@ -91,7 +91,7 @@ def up_convolutions(draw):
 @st.composite
 def others(draw):
     """Cases of the kernels whose work is not sums over channels."""
-    kernel = draw(st.sampled_from(["max_pool2d", "relu", "batch_norm", "resize", "cross_entropy"]))
+    kernel = draw(st.sampled_from(["max_pool2d", "relu", "batch_norm", "resize", "cross_entropy", "sgd"]))
     n, c, h, w = draw(IMAGES), draw(st.integers(1, 40)), draw(SIDES), draw(SIDES)
     sizes = dict(n=n, c=c, h=h, w=w)
     if kernel == "max_pool2d":
@@ -101,6 +101,10 @@ def others(draw):
         sizes |= dict(to_h=draw(st.one_of(st.just(2 * h), SIDES)), to_w=draw(st.one_of(st.just(2 * w), SIDES)))
     elif kernel == "cross_entropy":
         sizes = dict(n=n, classes=draw(st.integers(1, 20)), h=h, w=w)
+    elif kernel == "batch_norm":
+        sizes |= dict(relu=draw(st.integers(0, 1)))
+    elif kernel == "sgd":
+        sizes = dict(count=c * h * w, decay=draw(st.integers(0, 1)), nesterov=draw(st.integers(0, 1)))
     return cases.Case(kernel, sizes, draw(DTYPES))
 
 

@@ -1,0 +1,105 @@
+"""Threads that share one call of compiled code.
+
+A parallel kernel is a compiled function f(worker, counter, ...) that asks `simd.next_task(counter)` for work until
+there is none.  `run` calls it in the caller's thread and offers the same call to helper threads; whoever comes first
+gets the next task.  What a task computes depends on its number alone, so results do not depend on who did it.
+
+Why not Numba's own parallel loops: they wait for all threads at the end of every loop, and begin with a fixed share for
+each.  On a machine that has something else to do, one thread that is not scheduled holds up the loop for a whole
+time slice (16 ms were seen for 10 us of work).  Here a helper that comes late finds nothing left to do, and the caller
+withdraws an offer that nobody took.  Neither do two callers at once, or a fork, end the process.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+
+from . import threads
+
+
+class _Offer:
+    """One call that a helper may make; `claimed` is taken by the helper, or by the caller to withdraw it."""
+
+    def __init__(self, call: Callable[..., None], arguments: tuple) -> None:
+        self.call, self.arguments = call, arguments
+        self.claimed, self.finished = threading.Lock(), threading.Lock()
+        self.finished.acquire()
+        self.error: BaseException | None = None
+
+    def take(self) -> None:
+        if not self.claimed.acquire(blocking=False):
+            return
+        try:
+            self.call(*self.arguments)
+        except BaseException as error:  # handed to the caller
+            self.error = error
+        finally:
+            self.call, self.arguments = None, None  # type: ignore[assignment]  # an idle helper keeps no array alive
+            self.finished.release()
+
+    def settle(self) -> BaseException | None:
+        """Withdraw the offer, or wait until the helper that took it is done; the error that it met, if any."""
+        if not self.claimed.acquire(blocking=False):
+            self.finished.acquire()
+        return self.error
+
+
+class _Helpers:
+    """Threads that wait for offers; as many as were ever asked for."""
+
+    def __init__(self) -> None:
+        self._offers: SimpleQueue[_Offer] = SimpleQueue()
+        self._count = 0
+        self._lock = threading.Lock()
+
+    def offer(self, offers: list[_Offer]) -> None:
+        with self._lock:
+            while self._count < len(offers):
+                self._count += 1
+                threading.Thread(target=self._work, name=f"minunet-{self._count}", daemon=True).start()
+        for offer in offers:
+            self._offers.put(offer)
+
+    def _work(self) -> None:
+        while True:
+            self._offers.get().take()
+
+
+_helpers = _Helpers()
+
+
+def _forget_helpers() -> None:
+    global _helpers
+    _helpers = _Helpers()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_helpers)  # a forked child has none of our threads
+
+
+def run(function: Callable[..., None], workers: int, *arguments: Any) -> None:
+    """function(worker, counter, *arguments) for worker = 0 ... workers - 1, at once as far as threads come free.
+
+    counter: one int64, 0 at the start.  `function` must not hold the interpreter's lock while it works, and must do all
+    that is left to do whenever it is called.  Worker 0 is the caller.
+    """
+    counter = np.zeros(1, np.int64)
+    offers = [_Offer(function, (worker, counter, *arguments)) for worker in range(1, workers)]
+    if offers:
+        _helpers.offer(offers)
+    try:
+        function(0, counter, *arguments)
+    finally:
+        errors = [offer.settle() for offer in offers]
+    for error in errors:
+        if error is not None:
+            raise error
+
+
+def count() -> int:
+    """Workers that a call is offered to; room for as many has to be there."""
+    return threads.count()
