@@ -17,8 +17,9 @@ def timed(request):
     return request.config.stash[TIMED]
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter, config):
     if config.stash[TIMED]:
-        table = report.rate_table("kernels", config.stash[TIMED], limits.measure())
+        table = report.rate_table("Times beside what this machine allows", config.stash[TIMED], limits.measure())
         terminalreporter.write_line(report.markdown(table))
         terminalreporter.write_line(f"\nlimits of {limits.measure()}")

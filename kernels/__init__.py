@@ -5,7 +5,7 @@ result, and run the variant that ``registry`` picks: print(kernels.table()) show
 """
 
 from . import batch_norm, conv2d, conv_transpose2d, cross_entropy, max_pool2d, relu, resize, sgd
-from .arrays import add, channel_sums, empty, join, surround
+from .arrays import add, channel_sums, crop, empty, join, surround, with_room
 from .compiling import on_compile
 from .registry import (
     KERNELS,
@@ -32,6 +32,7 @@ __all__ = [
     "channel_sums",
     "conv2d",
     "conv_transpose2d",
+    "crop",
     "cross_entropy",
     "current_backend",
     "current_policy",
@@ -49,4 +50,5 @@ __all__ = [
     "table",
     "use",
     "use_backend",
+    "with_room",
 ]

@@ -5,79 +5,16 @@ and write whole vectors of channels, so outputs are allocated like this, and onl
 any strides.
 """
 
-import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from math import prod
 from typing import Any
 
 import numpy as np
 
 from . import sharing
+from .pool import POOL
 
 _poisoned = False
-
-POOLED = 1 << 16  # bytes from which on memory is kept for reuse
-PATIENCE = 400  # a block that so many requests in a row did not use is given back
-
-
-class Pool:
-    """Memory of arrays that nobody uses any more, for the next arrays.
-
-    Fresh memory from the system costs a page fault every few kB, as much time as a pass over the array, and a network
-    asks for the same sizes again and again.  A block is free when only the pool refers to it: every array made in it,
-    and every view of that, holds a reference to it.
-    """
-
-    def __init__(self) -> None:
-        self._blocks: list[np.ndarray] = []
-        self._last_use: list[int] = []  # of each block, in requests
-        self._requests = 0
-        self._lock = threading.Lock()
-
-    def array(self, shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
-        """An array of undefined content, in C order."""
-        size = prod(shape) * np.dtype(dtype).itemsize
-        if size < POOLED:
-            return np.empty(shape, dtype)
-        with self._lock:
-            return self._block(size)[:size].view(dtype).reshape(shape)
-
-    def _block(self, size: int) -> np.ndarray:
-        """The smallest free block that is large enough, by no more than an eighth; else a new one."""
-        self._requests += 1
-        allowed = range(size, size + size // 8 + 1)
-        fitting = [k for k in range(len(self._blocks)) if self._blocks[k].size in allowed and self._is_free(k)]
-        if fitting:
-            k = min(fitting, key=lambda k: self._blocks[k].size)
-        else:
-            self._forget(PATIENCE)
-            k = len(self._blocks)
-            self._blocks.append(np.empty(size, np.uint8))
-            self._last_use.append(0)
-        self._last_use[k] = self._requests
-        return self._blocks[k]
-
-    def _is_free(self, k: int) -> bool:
-        return sys.getrefcount(self._blocks[k]) <= _ONLY_LISTED
-
-    def _forget(self, patience: int) -> None:
-        """Give free blocks that were last asked for more than `patience` requests ago back to the system."""
-        for k in reversed(range(len(self._blocks))):
-            if self._requests - self._last_use[k] > patience and self._is_free(k):
-                del self._blocks[k], self._last_use[k]
-
-    def clear(self) -> None:
-        """Give all free blocks back to the system."""
-        with self._lock:
-            self._forget(-1)
-
-
-_listed = [np.empty(0, np.uint8)]
-_ONLY_LISTED = sys.getrefcount(_listed[0])  # what an array counts that only a list refers to
-POOL = Pool()
-
 
 @contextmanager
 def poison() -> Iterator[None]:
@@ -164,6 +101,25 @@ def pad(x: np.ndarray, amount: tuple[int, int]) -> np.ndarray:
     source = x[:, :, max(-ph, 0) : h - max(-ph, 0), max(-pw, 0) : w - max(-pw, 0)]
     target[:, :, : source.shape[2], : source.shape[3]] = source
     return padded
+
+
+def with_room(x: np.ndarray, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """A copy of `x` (N, C, H, W) and room for so many more channels behind it: two parts of one array."""
+    n, c, h, w = x.shape
+    out = empty((n, c + channels, h, w), x.dtype)
+
+    def copy(image: int, part: slice) -> None:
+        out[image, :c, part] = x[image, :, part]
+
+    each_rows(x, copy)
+    return out[:, :c], out[:, c:]
+
+
+def crop(x: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """The middle `size` = (h, w) of `x` (N, C, H, W), a view; an odd margin leaves more at the right and the bottom."""
+    h, w = size
+    top, left = (x.shape[2] - h) // 2, (x.shape[3] - w) // 2
+    return x[:, :, top : top + h, left : left + w]
 
 
 def surround(g: np.ndarray, margin: tuple[int, int, int, int]) -> np.ndarray:
@@ -260,7 +216,7 @@ def pixels(x: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int]]:
     memory is contiguous and starts at the first number of `x`; strides count numbers.  Crops and slices of channels of
     a channels-last array are taken as they lie; only where a pixel's channels are no neighbours is `x` copied.
     """
-    if x.shape[1] > 1 and x.strides[1] != x.itemsize or min(x.strides) < 0 or not x.flags.writeable:
+    if (x.shape[1] > 1 and x.strides[1] != x.itemsize) or min(x.strides) < 0 or not x.flags.writeable:
         copy = empty(x.shape, x.dtype)
         copy[...] = x
         x = copy
@@ -270,7 +226,7 @@ def pixels(x: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int]]:
 @contextmanager
 def writable_pixels(out: np.ndarray) -> Iterator[tuple[np.ndarray, tuple[int, int, int]]]:
     """As `pixels`, to be written; what is written ends up in `out` (N, C, H, W)."""
-    if out.shape[1] > 1 and out.strides[1] != out.itemsize or min(out.strides) < 0:
+    if (out.shape[1] > 1 and out.strides[1] != out.itemsize) or min(out.strides) < 0:
         copy = empty(out.shape, out.dtype)
         yield _line(copy)
         out[...] = copy

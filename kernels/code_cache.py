@@ -51,18 +51,24 @@ def folders() -> list[Path]:
 
     NUMBA_CACHE_DIR if set, else the user's cache directory; then a directory of this user among the temporary files.
     """
-    asked = Path(config.CACHE_DIR) if config.CACHE_DIR else user_cache() / "minunet"
-    temporary = Path(tempfile.gettempdir()) / f"minunet-cache-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
-    return [asked, temporary] if _is_ours(temporary) else [asked]
+    found = []
+    with contextlib.suppress(RuntimeError):  # a user without a home
+        found.append(Path(config.CACHE_DIR) if config.CACHE_DIR else user_cache() / "minunet")
+    with contextlib.suppress(OSError):  # a machine without temporary files
+        user = os.getuid() if hasattr(os, "getuid") else "user"
+        temporary = Path(tempfile.gettempdir()) / f"minunet-cache-{user}"
+        if _is_ours(temporary):
+            found.append(temporary)
+    return found
 
 
 def user_cache() -> Path:
-    """Where this platform keeps a user's caches."""
+    """Where this platform keeps a user's caches.  RuntimeError if the user has no home directory."""
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or tempfile.gettempdir())
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home())
     if sys.platform == "darwin":
-        return Path(os.path.expanduser("~/Library/Caches"))
-    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+        return Path.home() / "Library" / "Caches"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
 def _is_ours(folder: Path) -> bool:
@@ -71,8 +77,6 @@ def _is_ours(folder: Path) -> bool:
         state = folder.lstat()
     except FileNotFoundError:
         return True
-    except OSError:
-        return False
     return not hasattr(os, "getuid") or (state.st_uid == os.getuid() and not state.st_mode & 0o022)
 
 
@@ -89,7 +93,7 @@ class CodeCache(_Cache):
 
     @property
     def cache_path(self) -> str:
-        return str(folders()[0] / self._subfolder())
+        return self._subfolder()
 
     def enable(self) -> None: ...
 
@@ -121,6 +125,7 @@ class CodeCache(_Cache):
             self._write(self._name(sig, data.codegen), serialize.dumps(data._reduce()))
 
     def _write(self, name: str, content: bytes) -> None:
+        problem: OSError | str = "there is no folder for it"
         for folder in folders():
             try:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -139,13 +144,13 @@ class CodeCache(_Cache):
 
     def _tidy(self, folder: Path) -> None:
         """Remove this function's code of other sources, and of all functions what was not used for long."""
-        for file in (folder / self._subfolder()).glob(f"{self._base()}.*.code"):
-            if file.name.split(".")[-3] != self._stamp:
-                file.unlink(missing_ok=True)
         long_ago = time.time() - KEPT_DAYS * 24 * 3600
-        for file in folder.glob("minunet-*/*"):
-            if _used_at(file) < long_ago:
-                file.unlink(missing_ok=True)
+        mine = (folder / self._subfolder()).glob(f"{self._base()}.*.code")
+        stale = [file for file in mine if file.name.split(".")[-3] != self._stamp]
+        for file in (*stale, *folder.glob("minunet-*/*")):
+            with contextlib.suppress(OSError):  # another process tidies too, or (Windows) uses it
+                if file in stale or file.stat().st_mtime < long_ago:
+                    file.unlink()
 
     @functools.cached_property
     def _stamp(self) -> str:
@@ -204,13 +209,6 @@ def _write(file: Path, content: bytes) -> None:
     except BaseException:
         os.unlink(name)
         raise
-
-
-def _used_at(file: Path) -> float:
-    try:
-        return file.stat().st_mtime
-    except FileNotFoundError:  # another process tidies too
-        return time.time()
 
 
 # ------------------------------------------------------------------------------------------------------- constants
@@ -273,7 +271,7 @@ def _is_library(module: str | None) -> bool:
 def _is_constant(value: Any) -> bool:
     if isinstance(value, tuple):
         return all(_is_constant(part) for part in value)
-    return isinstance(value, (bool, int, float, complex, str, bytes, np.generic, np.ndarray, type(None)))
+    return isinstance(value, (int, float, complex, str, bytes, type, np.dtype, np.generic, np.ndarray, type(None)))
 
 
 def _spelled(value: Any) -> str:

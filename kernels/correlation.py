@@ -64,29 +64,28 @@ def scatter(x, weight, bias, y):
     memory, strides, _ = y
     first = np.tile(np.arange(0, o, columns), s * s)
     i, j = (np.repeat(tap, len(first) // (s * s)) for tap in np.divmod(np.arange(s * s), s))
-    by_output = weight.transpose(1, 0, 2, 3)
-    taps = i * by_output.strides[2] + j * by_output.strides[3]
-    packed = pack_weight(by_output, first, np.minimum(o - first, columns), (1, 1, c), columns, taps // weight.itemsize)
+    packed = pack_weight(
+        weight.transpose(1, 0, 2, 3), first, np.minimum(o - first, columns), (1, 1, c), columns, (i, j)
+    )
     starts = i * strides[1] + j * strides[2] + first
     strides = (strides[0], s * strides[1], s * strides[2])
     run_correlate(tile, x, packed, bias, o, starts, (0, 0), 1, False, memory, strides, height, width)
 
 
-def pack_weight(weight, first, used, size, columns, further=0):
+def pack_weight(weight, first, used, size, columns, tap=(0, 0)):
     """weight (O, C, kh, kw), of any strides -> (tiles, *size, columns), size = (kh, kw, C): as register tiles read it.
 
-    Tile t has the outputs first[t] ... first[t] + used[t] side by side, taken `further`[t] numbers further on, and zeros
-    up to `columns`.
+    Tile t has the outputs first[t] ... first[t] + used[t] side by side, from row tap[0][t] and column tap[1][t] of the
+    kernel on, and zeros up to `columns`.
     """
-    base = weight if weight.base is None else weight.base
-    if base.dtype != weight.dtype or not base.flags.c_contiguous:
-        base = weight = np.ascontiguousarray(weight)
+    base = weight if weight.base is None else weight.base  # the weight as it lies, if it was turned or transposed
+    if not isinstance(base, np.ndarray) or base.dtype != weight.dtype or not base.flags.carray:
+        base = weight = np.array(weight, order="C")
     begin = (weight.__array_interface__["data"][0] - base.__array_interface__["data"][0]) // weight.itemsize
     strides = tuple(stride // weight.itemsize for stride in weight.strides)
+    starts = begin + first * strides[0] + tap[0] * strides[2] + tap[1] * strides[3]
     packed = POOL.array((len(first), *size, columns), weight.dtype)
-    workers.run(
-        pack_tiles, workers.count(), base.reshape(-1), begin + first * strides[0] + further, used, strides, packed
-    )
+    workers.run(pack_tiles, workers.count(), base.reshape(-1), starts, used, strides, packed)
     return packed
 
 
@@ -138,8 +137,8 @@ def run_correlate(tile, x, packed, bias, outputs, starts, pads, stride, relu, y,
 
 
 @serial
-def correlate_blocks(worker, counter, tile, x, packed, bias, outputs, starts, pads, stride, relu, y, strides, size, block,
-                     grid, grouping, patches, sums):  # fmt: skip
+def correlate_blocks(worker, counter, tile, x, packed, bias, outputs, starts, pads, stride, relu, y, strides, size,
+                     block, grid, grouping, patches, sums):  # fmt: skip
     """A task is a block of pixels for a group of output channels."""
     n, c = x[2][0], x[2][3]
     tiles, kh, kw, _, width = packed.shape
@@ -192,7 +191,7 @@ def pack_patch(x, image, top, left, c0, channels, rows, columns, patch):
 
     (top, left) is the first pixel, and may be negative.
     """
-    memory, strides, (_, height, width, c) = x
+    memory, strides, (_, height, width, _) = x
     low, high = min(max(0, -left), columns), max(0, min(columns, width - left))
     high = max(high, low)
     # Pixels without a gap between them are copied in one go.
@@ -262,7 +261,7 @@ def correlate_weight(x, g, pads, stride, dw):
 @serial
 def weight_blocks(worker, counter, tile, x, g, pads, stride, block, grid, grouping, patches, panels, sums, partial):
     """A task sums a share of the blocks for a group of output channels."""
-    n, height, columns_total, o = g[2]
+    n, height, columns_total, _ = g[2]
     shares, tiles, kh, kw, c, width = partial.shape
     rows, columns = block
     down, across = grid

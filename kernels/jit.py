@@ -1,18 +1,12 @@
-"""How our loops are compiled: the two decorators, and the threads that compiled code runs on.
+"""How loops are compiled: two decorators.
 
-What is compiled, and when: a function for the types of its arguments, when it is first called with them.  Machine code
-is kept between processes (code_cache.py), so a second process compiles nothing; an edit is never answered
-with old code (sources.py).
+A function is compiled for the types of its arguments when it is first called with them.  Machine code is kept between
+processes (code_cache.py), so a second process compiles nothing; an edit is never answered with old code (sources.py).
 """
 
-import contextlib
-import ctypes
 import functools
-import importlib
 import inspect
 import logging
-import os
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -20,7 +14,7 @@ from typing import Any
 import numba
 from numba.core import event
 
-from . import compiling, threads
+from . import compiling, numba_threads
 from .code_cache import CodeCache
 
 logger = logging.getLogger(__name__)
@@ -28,40 +22,35 @@ _functions: list[Any] = []  # what Numba made of each
 
 
 def serial(function):
-    """Compile a function that runs on one thread, to be called from compiled code."""
+    """Compile a function that runs on the thread it is called in; workers.py calls it on several threads at once."""
     return _compile(function)
 
 
 def parallel(function):
-    """Compile a function whose `prange` loops run on all threads, to be called from Python.
+    """Compile a function whose `prange` loops run on Numba's threads, to be called from Python.
 
-    Calls are serialised: some of Numba's threading layers abort the process when two threads enter at once, and
-    with the others two calls would share the same cores.
+    It is the easy way to try a kernel; ours share out their work themselves (workers.py says why).  Calls are
+    serialised: some of Numba's threading layers abort the process when two threads enter at once, and with the
+    others two calls would share the same cores.
     """
     dispatcher = _compile(function, parallel=True)
 
     @functools.wraps(function)
     def call(*arguments):
-        with _one_at_a_time:
-            count = threads.count()
-            if count != getattr(_asked, "count", None):
-                _use_threads(count)
+        with numba_threads.one_at_a_time:
+            numba_threads.use()
             return dispatcher(*arguments)
 
     call.dispatcher = dispatcher  # type: ignore[attr-defined]
     return call
 
 
-def max_threads() -> int:
-    """The largest number of threads a `parallel` function runs on; `numba.get_thread_id()` is below it."""
-    return numba.config.NUMBA_NUM_THREADS
-
-
 def _compile(function, **options):
     dispatcher: Any = numba.njit(error_model="numpy", nogil=True, **options)(function)
     if not numba.config.DISABLE_JIT:  # else it is the function as it was
-        with contextlib.suppress(OSError):  # typed into an interpreter: no file could tell whether kept code is stale
-            dispatcher._cache = CodeCache(function, Path(inspect.getfile(function)).absolute())
+        path = Path(inspect.getfile(function)).absolute()
+        if path.is_file():  # else typed into an interpreter, where nothing tells whether kept code is stale
+            dispatcher._cache = CodeCache(function, path)
         _functions.append(dispatcher)
     return dispatcher
 
@@ -109,38 +98,3 @@ def _is_ours(event) -> bool:
 
 
 event.register("numba:compile", _Announce())
-
-
-# -------------------------------------------------------------------------------------------------------- threads
-
-_one_at_a_time = threading.RLock()
-_asked = threading.local()  # Numba counts threads for each Python thread
-_forked = False
-
-
-def _use_threads(count: int) -> None:
-    numba.set_num_threads(1 if _forked else min(count, max_threads()))  # takes 2 us
-    _asked.count = count
-
-
-def _go_on_alone() -> None:
-    """In a forked child: GNU OpenMP's threads are gone, and Numba would end a process that calls for them.
-
-    One thread needs none of them.  Numba finds out by the process that it was started in, so it is started again.
-    """
-    global _forked
-    _asked.__dict__.clear()
-    try:
-        layer = numba.threading_layer()
-    except ValueError:  # nothing ran in parallel yet: the child begins afresh
-        return
-    if layer == "omp":
-        omppool: Any = importlib.import_module("numba.np.ufunc.omppool")
-        if omppool.openmp_vendor == "GNU":
-            ctypes.CFUNCTYPE(None, ctypes.c_int)(omppool.launch_threads)(max_threads())
-            _forked = True
-
-
-threads.hold_over_forks(_one_at_a_time)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_go_on_alone)

@@ -5,8 +5,8 @@ too short for the vectors of the CPU where C is small.  So the loops run over th
 the values that belong to the channels are repeated for each pixel of the group.  Where pixels are no neighbours in
 memory (a slice of channels of a larger array) a group is one pixel.
 
-Sums over pixels are taken in *blocks* of rows, which depend on the shape alone, and the blocks are added in their order:
-the result does not depend on the number of threads, and long float32 sums stay accurate.
+Sums over pixels are taken in *blocks* of rows, which depend on the shape alone, and the blocks are added in their
+order: the result does not depend on the number of threads, and long float32 sums stay accurate.
 
 Indices are unsigned: a signed one might be negative and count from the end, which keeps loops from being vectorised.
 """
@@ -23,12 +23,17 @@ def pixels_of_group(shape: tuple[int, ...], *strides: tuple[int, int, int]) -> i
     """Pixels that the loops take together in arrays (N, C, H, W) with these strides (as `arrays.pixels` gives them)."""
     _, channels, _, width = shape
     neighbours = all(stride[2] == channels for stride in strides)
-    return max(1, min(width, GROUP // channels)) if neighbours else 1
+    return max(1, min(width, GROUP // max(1, channels))) if neighbours else 1
 
 
 def rows_of_block(shape: tuple[int, ...]) -> int:
     """Rows (N H of them in all) that are summed up together."""
-    return max(1, BLOCK // (shape[1] * shape[3]))
+    return max(1, BLOCK // max(1, shape[1] * shape[3]))
+
+
+def blocks_of(shape: tuple[int, ...]) -> int:
+    """How many blocks there are; the last one may have fewer rows."""
+    return -(-shape[0] * shape[2] // rows_of_block(shape))
 
 
 @serial
@@ -55,18 +60,18 @@ def repeated(values, group):
     """Values of the channels, (C,), for a group of pixels, (group C,)."""
     channels = len(values)
     out = np.empty(group * channels, values.dtype)
-    for first in range(0, len(out), channels):
+    for pixel in range(group):
         for c in range(channels):
-            out[first + c] = values[c]
+            out[pixel * channels + c] = values[c]
     return out
 
 
 @serial
-def folded(sums, out):
+def folded(sums, group, out):
     """out (C,) = the sum over a group's pixels of sums (group C,)."""
     channels = len(out)
     for c in range(channels):
         out[c] = 0
-    for first in range(0, len(sums), channels):
+    for pixel in range(group):
         for c in range(channels):
-            out[c] += sums[first + c]
+            out[c] += sums[pixel * channels + c]

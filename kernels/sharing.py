@@ -5,23 +5,24 @@ leaves in the cache the next one finds there, and the blocks are shared out over
 run while it computes).  Blocks are cut by the shapes alone, so that results do not depend on the number of threads.
 """
 
+import functools
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
-from . import threads, workers
+from . import workers
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-BLOCK = 1 << 15  # numbers of a block: with a few results it stays in the cache
+BLOCK = 1 << 16  # numbers of a block: with a few results it stays in the cache
 LANES = 1024  # numbers of a row in `channel_blocks`, at most, and at least half of it where channels are fewer
 
 
 def share_out(function: Callable[[Item], Result], work: Iterable[Item]) -> list[Result]:
-    """[function(item) for item in work] on `threads.count()` threads; whoever is free takes the next item."""
+    """[function(item) for item in work] on all threads; whoever is free takes the next item."""
     left = deque(enumerate(work))
     results: list[Any] = [None] * len(left)
 
@@ -33,7 +34,7 @@ def share_out(function: Callable[[Item], Result], work: Iterable[Item]) -> list[
                 return
             results[k] = function(item)
 
-    workers.run(work_on, min(threads.count(), len(left)))
+    workers.run(work_on, min(workers.count(), len(left)))
     return results
 
 
@@ -91,8 +92,14 @@ def rectify(x: np.ndarray, out: np.ndarray) -> None:
 
     Against an array of zeros np.maximum is three times as fast as against the number 0.
     """
-    source, target = x.reshape(-1), out.reshape(-1)
-    zeros = np.zeros(min(BLOCK, source.size), x.dtype)
-    for start in range(0, source.size, BLOCK):
-        part = slice(start, start + BLOCK)
-        np.maximum(source[part], zeros[: target[part].size], out=target[part])
+    source, target, zeros = x.reshape(-1), out.reshape(-1), _zeros(x.dtype)
+    for start in range(0, source.size, zeros.size):
+        part = slice(start, start + zeros.size)
+        np.maximum(source[part], zeros[: source.size - start], out=target[part])
+
+
+@functools.cache
+def _zeros(dtype: np.dtype) -> np.ndarray:
+    zeros = np.zeros(1 << 14, dtype)
+    zeros.flags.writeable = False
+    return zeros

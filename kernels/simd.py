@@ -252,7 +252,9 @@ def weight_tile(columns: int, bits: int) -> tuple[np.ndarray, np.ndarray, np.nda
 
 
 @intrinsic
-def outer_product_tile(typingctx, tile, keep, c, c0, a, a0, a_row, a_step, a_outer, b, b0, b_step, b_outer, steps, outer):
+def outer_product_tile(
+    typingctx, tile, keep, c, c0, a, a0, a_row, a_step, a_outer, b, b0, b_step, b_outer, steps, outer
+):
     """The loop a matrix product spends its time in, for one tile of outputs that stays in registers.
 
     For rows x (vectors * count) outputs it reads, in every step, `rows` numbers of a and `vectors` vectors of b, and

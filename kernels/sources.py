@@ -48,20 +48,27 @@ class Sources:
 
     def installed_state(self) -> list[tuple[str, int, int]]:
         """(name, size, time) of the files of installed packages."""
-        states = ((file, file.stat()) for file in self.installed)
+        states = ((file, file.stat()) for file in self.installed if file.exists())
         return [(str(file), state.st_size, state.st_mtime_ns) for file, state in states]
 
     def as_loaded(self) -> bool:
-        """Whether no file has changed since this process may have loaded it: only then the loaded code is theirs."""
-        return all(_changed_at(file) < LOADED_AT - CLOCK_STEP for file in self.files)
+        """Whether no file has changed or gone since this process may have loaded it: only then what runs is theirs."""
+        try:
+            return all(_changed_at(file) < LOADED_AT - CLOCK_STEP for file in self.files)
+        except OSError:
+            return False
 
 
+@functools.cache
 def sources_of(path: Path) -> Sources:
-    """The files that compiled functions of the file `path` depend on.  OSError if there is no such file."""
+    """The files that compiled functions of the file `path` depend on.
+
+    Looked for once: they can only become others by an edit of one of them.
+    """
     files, installed = {path, *_neighbours(path)}, set()
     followed, to_follow = {path}, [path]
     while to_follow:
-        for file in set(_imported_files(to_follow.pop())) - followed:
+        for file in _imported_files(to_follow.pop()) - followed:
             followed.add(file)
             if _is_installed(file):
                 installed.add(file)
@@ -124,17 +131,19 @@ def _imports(text: str) -> Iterator[tuple[str, tuple[str, ...]]]:
 # ------------------------------------------------------------------------------------------- from names to files
 
 
-def _imported_files(path: Path) -> Iterator[Path]:
+@functools.cache
+def _imported_files(path: Path) -> frozenset[Path]:
     """The files behind the import statements of the file `path`."""
+    found: set[Path | None] = set()
     for module, names in _read(path).imports:
         inside = [_module_file(_joined(module, name), path) for name in names]
-        yield from (file for file in inside if file is not None)
-        if not names or None in inside:  # the module's own text is used, not only its sub-modules
-            own = [_module_file(module, path)]
-            if not names:  # `import a.b.c` gives a, and through it all three
-                parts = module.split(".")
-                own += [_module_file(".".join(parts[:count]), path) for count in range(1, len(parts))]
-            yield from (file for file in own if file is not None)
+        found.update(inside)
+        if not names:  # `import a.b.c` gives a, and through it all three
+            parts = module.split(".")
+            found.update(_module_file(".".join(parts[: k + 1]), path) for k in range(len(parts)))
+        elif None in inside:  # the module's own text is used, not only its sub-modules
+            found.add(_module_file(module, path))
+    return frozenset(file for file in found if file is not None)
 
 
 def _joined(module: str, name: str) -> str:

@@ -271,7 +271,7 @@ def _add_bench(commands: Any) -> None:
     parser = _command(commands, "bench", "time minunet beside its peers, or the variants of one kernel", _bench)
     parser.add_argument("kernel", nargs="?", metavar="KERNEL",
                         help="time the variants of this kernel, e.g. conv2d, instead of whole networks")  # fmt: skip
-    parser.add_argument("--rounds", type=_positive, metavar="N", help="of each work (default: as many as fit a minute)")
+    parser.add_argument("--rounds", type=_positive, metavar="N", help="of calls to time (default: by time, 5 to 40)")
     parser.add_argument("--threads", type=_positive, default=2, metavar="N", help="for everybody (default: 2)")
     parser.add_argument("--out", type=Path, metavar="DIR",
                         help="folder for table.md, results.json, roofline.png and roofline.svg")  # fmt: skip

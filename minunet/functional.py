@@ -22,6 +22,7 @@ from . import kernels
 from .autograd import VJP, Array, Tensor, record
 
 FLOATS = {np.dtype(np.float32), np.dtype(np.float64)}  # what the kernels compute in
+ONE_FLOAT = [{dtype} for dtype in FLOATS]
 
 # ---------------------------------------------------------------------------------------------- arithmetic
 
@@ -325,20 +326,12 @@ def center_crop(x: Any, size: Sequence[int]) -> Tensor:
     dL/dx = g in the middle, 0 around it.
     """
     (x,) = _operands("center_crop", x)
-    shape = x.shape
-    y = middle(x.data, size)
-    top, left = (shape[2] - y.shape[2]) // 2, (shape[3] - y.shape[3]) // 2
-    margin = (top, shape[2] - y.shape[2] - top, left, shape[3] - y.shape[3] - left)
-    return record("center_crop", y, (x,), (lambda g: kernels.surround(g, margin),))
-
-
-def middle(x: Array, size: Sequence[int]) -> Array:
-    """The middle (h, w) of an array (N, C, H, W), a view; `center_crop` without a graph."""
-    h, w = size
-    if x.ndim != 4 or not (0 < h <= x.shape[2] and 0 < w <= x.shape[3]):
-        raise ValueError(f"center_crop: cannot cut {h} x {w} px out of shape {x.shape}")
-    top, left = (x.shape[2] - h) // 2, (x.shape[3] - w) // 2
-    return x[:, :, top : top + h, left : left + w]
+    (h, w), shape = size, x.shape
+    if x.data.ndim != 4 or not (0 < h <= shape[2] and 0 < w <= shape[3]):
+        raise ValueError(f"center_crop: cannot cut {h} x {w} px out of shape {shape}")
+    top, left = (shape[2] - h) // 2, (shape[3] - w) // 2
+    margin = (top, shape[2] - h - top, left, shape[3] - w - left)
+    return record("center_crop", kernels.crop(x.data, (h, w)), (x,), (lambda g: kernels.surround(g, margin),))
 
 
 def resize(x: Any, size: Sequence[int], out: Array | None = None) -> Tensor:
@@ -494,6 +487,8 @@ def _operands(name: str, *values: Any) -> tuple:
     TypeError where dtypes differ or are neither float32 nor float64; ValueError (from NumPy) later where shapes do
     not broadcast.
     """
+    if all(v is None or type(v) is Tensor for v in values) and {v.dtype for v in values if v is not None} in ONE_FLOAT:
+        return values
     numbers = [isinstance(v, (int, float)) and not isinstance(v, bool) for v in values]
     tensors = [
         v if v is None or number or isinstance(v, Tensor) else Tensor(v)

@@ -20,7 +20,7 @@ class Module:
 
     training = True
 
-    def forward(self, x: Tensor, **options: Any) -> Tensor:
+    def forward(self, *inputs: Any, **options: Any) -> Tensor:
         raise TypeError(f"{type(self).__name__} is a container; it has no forward computation of its own")
 
     def __call__(self, x: Any, **options: Any) -> Tensor:
@@ -142,7 +142,8 @@ def normal(rng: np.random.Generator, shape: tuple[int, ...], incoming: int, dtyp
 class Conv2d(Module):
     """`F.conv2d` with its weight (O, C, k, k) and bias (O,); what follows it may be done in the same operation.
 
-    relu: `F.conv2d_relu`, written into the array `out` if given.  norm: a batch norm in evaluation, which is a fixed scale and shift of every channel,
+    relu: `F.conv2d_relu`, written into the array `out` if given.  norm (without a graph): a batch norm in evaluation,
+    which is a fixed scale and shift of every channel,
 
         weight' (W x + b - mean) r + bias'  =  (weight' r W) x  +  (b - mean) weight' r + bias',
 
@@ -156,14 +157,16 @@ class Conv2d(Module):
         self.padding = padding
 
     def forward(self, x: Tensor, relu: bool = False, norm: BatchNorm2d | None = None, out: Any = None) -> Tensor:
-        weight, bias = self.weight, self.bias
-        if norm is not None:
-            scale = norm.weight * (1 / np.sqrt(norm.running_var + norm.eps)).astype(weight.dtype)
-            shift = -norm.running_mean if bias is None else bias - norm.running_mean
-            weight, bias = weight * scale.reshape(-1, 1, 1, 1), shift * scale + norm.bias
+        weight, bias = (self.weight, self.bias) if norm is None else self.folded(norm)
         if relu:
             return F.conv2d_relu(x, weight, bias, self.padding, out=out)
         return F.conv2d(x, weight, bias, self.padding)
+
+    def folded(self, norm: BatchNorm2d) -> tuple[Tensor, Tensor]:
+        """Weight and bias of convolution and batch norm in one."""
+        scale = norm.weight.data / np.sqrt(norm.running_var + norm.weight.dtype.type(norm.eps))
+        shift = -norm.running_mean if self.bias is None else self.bias.data - norm.running_mean
+        return Tensor(self.weight.data * scale[:, None, None, None]), Tensor(shift * scale + norm.bias.data)
 
 
 class ConvTranspose2d(Module):

@@ -65,7 +65,8 @@ class SGD:
 def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
     """Scale all gradients, in place, so that their common Euclidean norm is at most `max_norm`.
 
-    Returns the norm before.  A norm that is not finite leaves the gradients alone: the caller sees it in the result.
+    Returns the norm before, from squares in float64, since those of float32 may overflow.  A norm that is not finite
+    leaves the gradients alone: the caller sees it in the result.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
     norm = math.sqrt(sum(float(kernels.sgd.square_sum(g.ravel())) for g in gradients))

@@ -12,7 +12,7 @@ import numpy as np
 
 from . import functional as F
 from . import kernels
-from .autograd import Tensor
+from .autograd import Array, Tensor, grad_enabled
 from .nn import BatchNorm2d, Conv2d, ConvTranspose2d, Dropout, Module, ModuleList, ReLU, Sequential
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class DoubleConv(Module):
         self.conv = Sequential(*layers)
 
     def forward(self, x: Tensor, out: np.ndarray | None = None) -> Tensor:
-        """Layer after layer, but a rectifier and an evaluating batch norm are done by the layer before them.
+        """Layer after layer, but a rectifier, and at inference a batch norm, are done by the layer before them.
 
         out: array that the result is written into where the last layer can do that; see the result's `data`.
         """
@@ -44,7 +44,7 @@ class DoubleConv(Module):
             if following[:1] == [ReLU]:
                 del layers[:1]
                 x = layer(x, relu=True, out=None if layers else out)
-            elif following == [BatchNorm2d, ReLU] and not self.training:
+            elif following == [BatchNorm2d, ReLU] and not self.training and not grad_enabled():
                 norm = layers[0]
                 del layers[:2]
                 x = layer(x, relu=True, norm=norm, out=None if layers else out)
@@ -113,33 +113,45 @@ class UNet(Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (N, in_channels, H, W) -> logits (N, out_channels, H', W'); ValueError for a size that does not fit."""
         x = self._checked(x)
-        skips, halves = [], []
+        # What will be concatenated on the way up is one array: its first channels for the skip, the rest for the
+        # up-convolution, so that nothing has to be copied there.  Where skips are cropped and no graph needs them as
+        # they were, that array is made on the way up only, and smaller.
+        at_once = self.padding == "same" or grad_enabled()
+        skips: list[tuple[Tensor, Array]] = []
         for features, down in zip(self.features, self.downs, strict=True):
-            # One array for what will be concatenated on the way up: its first channels for the skip, the rest for the
-            # up-convolution, so that nothing has to be copied there.
-            n, _, h, w = x.shape
-            joint = kernels.empty((n, 2 * features, h - self.shrinkage, w - self.shrinkage), x.dtype)
-            x = down(x, out=joint[:, :features])
-            skips.append(x)
-            halves.append(joint[:, features:])
+            first, second = self._halves(x, features) if at_once else (None, None)
+            x = down(x, out=first)
+            skips.append((x, second))
             x = F.max_pool2d(x, 2)
         x = self.bottleneck(x)
-        for level in range(self.levels):
-            skip, half = skips.pop(), halves.pop()
-            size = 2 * x.shape[2], 2 * x.shape[3]
+        for level, features in enumerate(reversed(self.features)):
+            skip, room = skips.pop()
+            size = (2 * x.shape[2], 2 * x.shape[3])
             if self.padding == "valid":
-                x = self.ups[2 * level](x, out=F.middle(half, size))
                 skip = F.center_crop(skip, size)
-            elif size == skip.shape[2:]:
-                x = self.ups[2 * level](x, out=half)
+            if at_once:
+                room = kernels.crop(room, skip.shape[2:])
             else:
-                x = F.resize(self.ups[2 * level](x), skip.shape[2:], out=half)
-            x = self.ups[2 * level + 1](F.concat([skip, x]))
+                left, room = kernels.with_room(skip.data, features)
+                skip = Tensor(left)
+                del left
+            up = self.ups[2 * level]
+            x = up(x, out=room) if size == skip.shape[2:] else F.resize(up(x), skip.shape[2:], out=room)
+            x = F.concat([skip, x])
+            del skip, room  # so that their memory is free for what is computed below
+            x = self.ups[2 * level + 1](x)
         return self.final_conv(x)
 
-    def __call__(self, x: Any) -> Tensor:
+    def _halves(self, x: Tensor, features: int) -> tuple[Array, Array]:
+        """The two halves of one array, for the results of a double convolution of x and of an up-convolution."""
+        n, _, h, w = x.shape
+        lost = 4 if self.padding == "valid" else 0
+        joint = kernels.empty((n, 2 * features, h - lost, w - lost), x.dtype)
+        return joint[:, :features], joint[:, features:]
+
+    def __call__(self, x: Any, **options: Any) -> Tensor:
         """Logits of x (N, C, H, W); an array is taken in the model's dtype, a Tensor must have it."""
-        return self.forward(x if isinstance(x, Tensor) else Tensor(np.asarray(x, self.dtype)))
+        return self.forward(x if isinstance(x, Tensor) else Tensor(np.asarray(x, self.dtype)), **options)
 
     def _checked(self, x: Tensor) -> Tensor:
         if x.data.ndim != 4 or x.shape[1] != self.in_channels:
@@ -171,11 +183,6 @@ class UNet(Module):
                     f"the legal sides nearest to {side} are {' and '.join(map(str, nearest))}"
                 )
         return h - 12 * step + 8, w - 12 * step + 8
-
-    @property
-    def shrinkage(self) -> int:
-        """Pixels that a double convolution takes off a picture's height and width."""
-        return 4 if self.padding == "valid" else 0
 
     @property
     def levels(self) -> int:

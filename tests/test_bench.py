@@ -478,7 +478,7 @@ def test_rates_of_kernels():
 
 
 def test_milliseconds_keep_three_digits():
-    assert [report.milliseconds(s) for s in (1.23456, 0.0123456, 0.000123456)] == ["1235", "12.3", "0.123"]
+    assert [report.milliseconds(s) for s in (1.23456, 0.05, 0.000123456)] == ["1235", "50.0", "0.123"]
 
 
 def test_json_has_no_nan():

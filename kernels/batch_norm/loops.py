@@ -9,20 +9,23 @@ where slope = inv_std mean_grad_xhat.  Forward and backward compute y by the sam
 lets a gradient pass exactly where it let the number pass.
 """
 
-import numba
 import numpy as np
 
+from .. import workers
 from ..arrays import pixels, writable_pixels
-from ..jit import parallel, serial
-from ..rows import folded, groups, numbers, pixels_of_group, place, repeated, rows_of_block
+from ..jit import serial
+from ..rows import blocks_of, folded, groups, numbers, pixels_of_group, place, repeated, rows_of_block
 
 
 def statistics(x, mean, variance):
-    """As reference.statistics: of each block first the mean, then, while it is in the cache, squares of what is left."""
-    memory, strides = pixels(x)
-    mean[...], variance[...] = _statistics(
-        memory, strides, x.shape, pixels_of_group(x.shape, strides), rows_of_block(x.shape)
-    )
+    """As reference.statistics: of each block the mean and then, while it is in the cache, squares of what is left."""
+    (memory, strides), block = pixels(x), rows_of_block(x.shape)
+    means, squares = sums_of_blocks(x)
+    workers.share(
+        _statistics, len(means), memory, strides, x.shape, pixels_of_group(x.shape, strides), block, means, squares,
+        numbers=x.size,
+    )  # fmt: skip
+    mean[...], variance[...] = combined(means, squares, x.shape[0] * x.shape[2], block, x.shape[3])
 
 
 def normalize(x, mean, inv_std, weight, bias, relu, out):
@@ -30,15 +33,19 @@ def normalize(x, mean, inv_std, weight, bias, relu, out):
     memory, strides = pixels(x)
     with writable_pixels(out) as (target, to):
         group = pixels_of_group(x.shape, strides, to)
-        _normalize(memory, strides, target, to, x.shape, group, mean, weight * inv_std, bias, floor(x, relu))
+        workers.share(
+            _normalize, x.shape[0] * x.shape[2], memory, strides, target, to, x.shape, group, mean, weight * inv_std,
+            bias, floor(x, relu), numbers=x.size,
+        )  # fmt: skip
 
 
 def backward_parameters(grad, x, mean, inv_std, weight, bias, relu, grad_weight, grad_bias):
     """As reference.backward_parameters."""
     (g, g_strides), (memory, strides) = pixels(grad), pixels(x)
-    products, sums = _sums(
-        g, g_strides, memory, strides, x.shape, pixels_of_group(x.shape, g_strides, strides), rows_of_block(x.shape),
-        mean, weight * inv_std, bias, floor(x, relu),
+    products, sums = sums_of_blocks(x)
+    workers.share(
+        _sums, len(sums), g, g_strides, memory, strides, x.shape, pixels_of_group(x.shape, g_strides, strides),
+        rows_of_block(x.shape), mean, weight * inv_std, bias, floor(x, relu), products, sums, numbers=x.size,
     )  # fmt: skip
     grad_weight[...] = products.sum(axis=0) * inv_std
     grad_bias[...] = sums.sum(axis=0)
@@ -48,9 +55,10 @@ def backward_input(grad, x, mean, inv_std, weight, bias, relu, mean_grad, mean_g
     """As reference.backward_input."""
     (g, g_strides), (memory, strides) = pixels(grad), pixels(x)
     with writable_pixels(out) as (target, to):
-        _backward_input(
-            g, g_strides, memory, strides, target, to, x.shape, pixels_of_group(x.shape, g_strides, strides, to),
-            mean, weight * inv_std, bias, floor(x, relu), mean_grad, inv_std * mean_grad_xhat,
+        group = pixels_of_group(x.shape, g_strides, strides, to)
+        workers.share(
+            _backward_input, x.shape[0] * x.shape[2], g, g_strides, memory, strides, target, to, x.shape, group,
+            mean, weight * inv_std, bias, floor(x, relu), mean_grad, inv_std * mean_grad_xhat, numbers=x.size,
         )  # fmt: skip
 
 
@@ -59,16 +67,18 @@ def floor(x, relu):
     return x.dtype.type(0 if relu else np.nan)
 
 
-@parallel
-def _statistics(x, strides, shape, group, rows_of_block):
+def sums_of_blocks(x):
+    """Room for two sums of every block of rows, each (blocks, C)."""
+    return np.empty((2, blocks_of(x.shape), x.shape[1]), x.dtype)
+
+
+@serial
+def _statistics(first, last, x, strides, shape, group, rows_of_block, means, squares):
     rows = shape[0] * shape[2]
-    means = np.empty((-(-rows // rows_of_block), shape[1]), x.dtype)
-    squares = np.empty_like(means)
-    for block in numba.prange(len(means)):
-        first, last = block * rows_of_block, min(rows, (block + 1) * rows_of_block)
-        mean_of_rows(x, strides, shape, group, first, last, means[block])
-        squares_of_rows(x, strides, shape, group, first, last, means[block], squares[block])
-    return combined(means, squares, rows, rows_of_block, shape[3])
+    for block in range(first, last):
+        start, stop = block * rows_of_block, min(rows, (block + 1) * rows_of_block)
+        mean_of_rows(x, strides, shape, group, start, stop, means[block])
+        squares_of_rows(x, strides, shape, group, start, stop, means[block], squares[block])
 
 
 @serial
@@ -80,7 +90,7 @@ def mean_of_rows(x, strides, shape, group, first, last, out):
             at = place(row, w, shape, strides)
             for k in numbers(w, shape, group):
                 sums[k] += x[at + k]
-    folded(sums, out)
+    folded(sums, group, out)
     for c in range(len(out)):
         out[c] /= (last - first) * shape[3]
 
@@ -95,7 +105,7 @@ def squares_of_rows(x, strides, shape, group, first, last, mean, out):
             for k in numbers(w, shape, group):
                 centred = x[at + k] - means[k]
                 sums[k] += centred * centred
-    folded(sums, out)
+    folded(sums, group, out)
 
 
 @serial
@@ -119,10 +129,10 @@ def combined(means, squares, rows, rows_of_block, width):
     return mean, total
 
 
-@parallel
-def _normalize(x, x_strides, y, y_strides, shape, group, mean, scale, bias, floor):
+@serial
+def _normalize(first, last, x, x_strides, y, y_strides, shape, group, mean, scale, bias, floor):
     means, scales, biases = repeated(mean, group), repeated(scale, group), repeated(bias, group)
-    for row in numba.prange(shape[0] * shape[2]):
+    for row in range(first, last):
         for w in groups(shape, group):
             source, target = place(row, w, shape, x_strides), place(row, w, shape, y_strides)
             for k in numbers(w, shape, group):
@@ -130,19 +140,18 @@ def _normalize(x, x_strides, y, y_strides, shape, group, mean, scale, bias, floo
                 y[target + k] = floor if value <= floor else value
 
 
-@parallel
-def _sums(grad, grad_strides, x, x_strides, shape, group, rows_of_block, mean, scale, bias, floor):
+@serial
+def _sums(
+    first, last, grad, grad_strides, x, x_strides, shape, group, rows_of_block, mean, scale, bias, floor, products, sums
+):
     rows = shape[0] * shape[2]
     means, scales, biases = repeated(mean, group), repeated(scale, group), repeated(bias, group)
-    products = np.empty((-(-rows // rows_of_block), shape[1]), x.dtype)
-    sums = np.empty_like(products)
-    for block in numba.prange(len(sums)):
-        first, last = block * rows_of_block, min(rows, (block + 1) * rows_of_block)
+    for block in range(first, last):
+        start, stop = block * rows_of_block, min(rows, (block + 1) * rows_of_block)
         sums_of_rows(
-            grad, grad_strides, x, x_strides, shape, group, first, last, means, scales, biases, floor,
+            grad, grad_strides, x, x_strides, shape, group, start, stop, means, scales, biases, floor,
             products[block], sums[block],
         )  # fmt: skip
-    return products, sums
 
 
 @serial
@@ -159,18 +168,19 @@ def sums_of_rows(
                 g = zero if centred * scales[k] + biases[k] <= floor else grad[upstream + k]
                 products[k] += g * centred
                 sums[k] += g
-    folded(products, out_products)
-    folded(sums, out_sums)
+    folded(products, group, out_products)
+    folded(sums, group, out_sums)
 
 
-@parallel
+@serial
 def _backward_input(
-    grad, grad_strides, x, x_strides, gx, gx_strides, shape, group, mean, scale, bias, floor, mean_grad, slope
-):
+    first, last, grad, grad_strides, x, x_strides, gx, gx_strides, shape, group, mean, scale, bias, floor, mean_grad,
+    slope,
+):  # fmt: skip
     means, scales, biases = repeated(mean, group), repeated(scale, group), repeated(bias, group)
     mean_grads, slopes = repeated(mean_grad, group), repeated(slope, group)
     zero = x.dtype.type(0)
-    for row in numba.prange(shape[0] * shape[2]):
+    for row in range(first, last):
         for w in groups(shape, group):
             upstream, source = place(row, w, shape, grad_strides), place(row, w, shape, x_strides)
             target = place(row, w, shape, gx_strides)

@@ -1,12 +1,21 @@
 """The conv2d room: stride-1 convolution (as in deep learning: correlation) of any kernel size and padding."""
 
+from math import prod
+
 import numpy as np
 
 from ..arrays import empty, expect, result
 from ..registry import Kernel, Variant, current_policy
 
-FEW_CHANNELS = 8  # fewer than these, and Winograd's transforms cost more than they save
+FEW_CHANNELS = {"numba": 8, "numpy": 16}  # fewer than these, and Winograd's transforms cost more than they save
+FIRST_LAYER = 4  # input channels up to which writing the output is all that counts
 FEW_TILES = 32  # as many tiles of 4 x 4 outputs pay for the transform of the weights
+
+
+LARGE = {
+    "fast": {"numpy": "winograd_gemm", "numba": "winograd4"},
+    "exact": {"numpy": "im2col", "numba": "direct"},
+}
 
 
 def rule(backend, arguments):
@@ -14,6 +23,8 @@ def rule(backend, arguments):
 
     It depends on shapes, dtype and policy alone.
     """
+    if not arguments:  # asked in general: what 3 x 3 kernels of many channels get
+        return LARGE[current_policy()][backend]
     weight = arguments["weight"] if "weight" in arguments else arguments["out"]
     outputs = arguments["grad"] if "grad" in arguments else arguments["out"]
     o, c, *size = weight.shape
@@ -22,12 +33,12 @@ def rule(backend, arguments):
         current_policy() == "fast"
         and weight.dtype == np.float32
         and size == [3, 3]
-        and min(o, c) >= FEW_CHANNELS
+        and min(o, c) >= FEW_CHANNELS[backend]
         and n * -(-h // 4) * -(-w // 4) >= FEW_TILES
     )
-    if backend == "numpy":
-        return "winograd_gemm" if fast else "im2col"
-    return "winograd4" if fast else "direct"
+    if backend == "numba" and not fast and c <= FIRST_LAYER:
+        return "few_channels"
+    return LARGE["fast" if fast else "exact"][backend]
 
 
 KERNEL = Kernel(
@@ -39,6 +50,7 @@ KERNEL = Kernel(
         Variant("im2col", "numpy", "copies patches into columns, tile by tile, and leaves the product to BLAS"),
         Variant("winograd_gemm", "numpy", "Winograd F(4x4, 3x3) as matrix products, in blocks of tiles", exact=False),
         Variant("direct", "numba", "register tiles of fused multiply-adds over packed blocks, no column matrix"),
+        Variant("few_channels", "numba", "sums of few taps stay in registers and are written once: for first layers"),
         Variant("winograd2", "numba", "Winograd F(2x2, 3x3): 16 multiplications for every 36"),
         Variant("winograd4", "numba", "Winograd F(4x4, 3x3): 36 multiplications for every 144", exact=False),
     ),
@@ -102,4 +114,4 @@ def backward_weight(grad: np.ndarray, x: np.ndarray, padding: int, kernel_size: 
 
 def empty_weight(shape, dtype):
     """A fresh weight array; weights stay in plain C order, as they are stored in files."""
-    return np.ascontiguousarray(empty(shape, dtype))
+    return empty((prod(shape),), dtype).reshape(shape)

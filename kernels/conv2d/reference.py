@@ -2,8 +2,8 @@
 
     y[n, o, h, w] = bias[o] + sum over c, i, j of  x[n, c, h + i - padding, w + j - padding] * weight[o, c, i, j]
 
-with zeros outside the image; with `relu`, what is negative becomes 0.  Each tap (i, j) of the kernel multiplies one shifted picture with one
-(O, C) matrix; the sum over taps is written as a loop.
+with zeros outside the image; with `relu`, what is negative becomes 0.  Each tap (i, j) of the kernel multiplies one
+shifted picture with one (O, C) matrix; the sum over taps is written as a loop.
 """
 
 import numpy as np

@@ -16,6 +16,7 @@ power of two.
 
 import functools
 import itertools
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -100,7 +101,7 @@ def correlate_weight(g, x, padding, out):
         return at_points("gradient", gathered(g, 0, block, 4), out)
 
     def sum_of_tiles(part):
-        total = np.zeros((36, o, c), out.dtype)
+        total = zeros((36, o, c), out.dtype)
         for block in blocks[part]:
             total += summed(gradient_points(block), picture_points(block))
         return weights_of(total)
@@ -253,9 +254,16 @@ def window(picture, top, left, height, width):
     inside = picture[:, max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)]
     if inside.shape[1:3] == (height, width):
         return inside
-    part = np.zeros((len(picture), height, width, picture.shape[3]), picture.dtype)
+    part = zeros((len(picture), height, width, picture.shape[3]), picture.dtype)
     part[:, max(-top, 0) :, max(-left, 0) :][:, : inside.shape[1], : inside.shape[2]] = inside
     return part
+
+
+def zeros(shape, dtype):
+    """As np.zeros, in memory that is used again and again: fresh memory costs more than filling it."""
+    array = empty((prod(shape),), dtype).reshape(shape)
+    array[...] = 0
+    return array
 
 
 def put(tiles, y, block):

@@ -281,8 +281,8 @@ def multiply(tile, points, tiles, v, start, v_step, v_row, channels, u, u_step, 
 def untransform_weights(form, width, du, step, shares, share, output, c0, channels, size, columns, add, dw, buffer):
     """dw = G^T dU G (added to, if `add`) of the outputs from `output` on, one panel, and `channels` inputs from c0 on.
 
-    du: (shares, points, ..., channels, columns), `share` and `step` numbers from one share and point to the next; shares
-    are summed in their order.
+    du: (shares, points, ..., channels, columns), `share` and `step` numbers from one share and point to the next;
+    shares are summed in their order.
     """
     outputs, all_channels = size
     lanes, points = width.ndim, (form.ndim + 2) ** 2
@@ -337,8 +337,8 @@ def correlate(m, x, weight, strides, bias, pads, floor, y):
     u = points_of(u_owners, points, weights, dtype)
     sums = points_of(count, points, block * group * columns, dtype)
     patches = POOL.array((count, points * row + 9 * CHANNELS * columns), dtype)
-    arguments = (static(m), width, tile, x, pads, (down, across), weight, strides, (panels, group, columns, chunk), shift,
-                 dtype.type(floor), y, tiles, together, block, row, v, u, sums, patches)  # fmt: skip
+    arguments = (static(m), width, tile, x, pads, (down, across), weight, strides, (panels, group, columns, chunk),
+                 shift, dtype.type(floor), y, tiles, together, block, row, v, u, sums, patches)  # fmt: skip
     if few:
         workers.run(all_weights, count, *arguments)
         workers.run(blocks_of_tiles, count, *arguments)

@@ -6,11 +6,11 @@ pixels are computed at the same time, while within a pixel each step waits for t
 
 import math
 
-import numba
 import numpy as np
 
+from .. import workers
 from ..arrays import nhwc, writable_nhwc
-from ..jit import parallel, serial
+from ..jit import serial
 
 STRETCH = 256  # pixels
 
@@ -18,16 +18,25 @@ STRETCH = 256  # pixels
 def forward(logits, target, out):
     """As reference.forward."""
     flat = np.empty(target.size, logits.dtype)
-    _forward(nhwc(logits).reshape(-1, logits.shape[1]), np.ascontiguousarray(target).reshape(-1), flat)
+    z, classes = nhwc(logits).reshape(-1, logits.shape[1]), np.ascontiguousarray(target).reshape(-1)
+    workers.share(_forward, stretches(target.size), z, classes, flat, numbers=logits.size)
     out[...] = flat.reshape(target.shape)
 
 
 def backward(grad, logits, target, out):
     """As reference.backward."""
     k = logits.shape[1]
+    z, classes = nhwc(logits).reshape(-1, k), np.ascontiguousarray(target).reshape(-1)
     with writable_nhwc(out) as gz:
-        upstream, classes = np.ascontiguousarray(grad).reshape(-1), np.ascontiguousarray(target).reshape(-1)
-        _backward(upstream, nhwc(logits).reshape(-1, k), classes, gz.reshape(-1, k))
+        upstream = np.ascontiguousarray(grad).reshape(-1)
+        workers.share(
+            _backward, stretches(target.size), upstream, z, classes, gz.reshape(-1, k), numbers=logits.size
+        )  # fmt: skip
+
+
+def stretches(pixels):
+    """How many stretches there are; the last one may be shorter."""
+    return -(-pixels // STRETCH)
 
 
 @serial
@@ -52,10 +61,10 @@ def exponentials(z, top, out):
     return total
 
 
-@parallel
-def _forward(logits, target, loss):
+@serial
+def _forward(first, last, logits, target, loss):
     zero = logits.dtype.type(0)
-    for stretch in numba.prange(-(-len(target) // STRETCH)):
+    for stretch in range(first, last):
         part = slice(stretch * STRETCH, (stretch + 1) * STRETCH)
         z, y, out = logits[part], target[part], loss[part]
         top = largest(z)
@@ -65,10 +74,10 @@ def _forward(logits, target, loss):
             out[pixel] = value if y[pixel] >= 0 else zero
 
 
-@parallel
-def _backward(grad, logits, target, gz):
+@serial
+def _backward(first, last, grad, logits, target, gz):
     zero, one = logits.dtype.type(0), logits.dtype.type(1)
-    for stretch in numba.prange(-(-len(target) // STRETCH)):
+    for stretch in range(first, last):
         part = slice(stretch * STRETCH, (stretch + 1) * STRETCH)
         g, z, y, out = grad[part], logits[part], target[part], gz[part]
         total = exponentials(z, largest(z), out)

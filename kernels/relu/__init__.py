@@ -33,7 +33,7 @@ def backward(grad: np.ndarray, y: np.ndarray, out=None):
 
 
 def backward_sums(grad: np.ndarray, y: np.ndarray, out=None, sums=None):
-    """grad and y = relu(x) (N, C, H, W) -> gradient of x, and its sum over N, H, W, (C,): that of a bias before relu."""
+    """grad and y = relu(x) (N, C, H, W) -> gradient of x, and its sum over N, H, W, (C,): that of a bias added to x."""
     if y.ndim != 4:
         raise ValueError(f"relu: y must have 4 axes (N, C, H, W), found shape {y.shape}")
     expect("relu: grad", grad, y.shape, y)

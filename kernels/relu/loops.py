@@ -1,58 +1,60 @@
 """relu in one pass over memory (Numba), in whatever order the axes lie."""
 
-import numba
 import numpy as np
 
+from .. import lines, workers
 from ..arrays import flat, memory_order, pixels, writable_flat, writable_pixels
-from ..jit import parallel, serial
-from ..rows import folded, groups, numbers, pixels_of_group, place, rows_of_block
+from ..jit import serial
+from ..rows import blocks_of, folded, groups, numbers, pixels_of_group, place, rows_of_block
 
 
 def forward(x, out):
     """As reference.forward."""
     order = memory_order(out)
     with writable_flat(out, order) as y:
-        _forward(flat(x, order), y)
+        workers.share(_forward, lines.stretches(y.size), flat(x, order), y, numbers=y.size)
 
 
 def backward(grad, y, out):
     """As reference.backward."""
     order = memory_order(out)
     with writable_flat(out, order) as gx:
-        _backward(flat(grad, order), flat(y, order), gx)
+        workers.share(_backward, lines.stretches(gx.size), flat(grad, order), flat(y, order), gx, numbers=gx.size)
 
 
 def backward_sums(grad, y, out, sums):
     """As reference.backward_sums."""
     (g, g_strides), (memory, strides) = pixels(grad), pixels(y)
     with writable_pixels(out) as (target, to):
-        group = pixels_of_group(y.shape, g_strides, strides, to)
-        blocks = _backward_sums(g, g_strides, memory, strides, target, to, y.shape, group, rows_of_block(y.shape))
-    sums[...] = blocks.sum(axis=0)
+        group, block = pixels_of_group(y.shape, g_strides, strides, to), rows_of_block(y.shape)
+        partial = np.empty((blocks_of(y.shape), y.shape[1]), y.dtype)
+        workers.share(
+            _backward_sums, len(partial), g, g_strides, memory, strides, target, to, y.shape, group, block, partial,
+            numbers=y.size,
+        )  # fmt: skip
+    sums[...] = partial.sum(axis=0)
 
 
-@parallel
-def _forward(x, y):
+@serial
+def _forward(first, last, x, y):
     zero = x.dtype.type(0)
-    for k in numba.prange(x.size):
+    for k in lines.numbers(first, last, x.size):
         y[k] = zero if x[k] <= zero else x[k]
 
 
-@parallel
-def _backward(grad, y, gx):
+@serial
+def _backward(first, last, grad, y, gx):
     zero = y.dtype.type(0)
-    for k in numba.prange(y.size):
+    for k in lines.numbers(first, last, y.size):
         gx[k] = zero if y[k] <= zero else grad[k]
 
 
-@parallel
-def _backward_sums(grad, grad_strides, y, y_strides, gx, gx_strides, shape, group, rows_of_block):
+@serial
+def _backward_sums(first, last, grad, grad_strides, y, y_strides, gx, gx_strides, shape, group, rows_of_block, sums):
     rows = shape[0] * shape[2]
-    sums = np.empty((-(-rows // rows_of_block), shape[1]), y.dtype)
-    for block in numba.prange(len(sums)):
-        first, last = block * rows_of_block, min(rows, (block + 1) * rows_of_block)
-        backward_of_rows(grad, grad_strides, y, y_strides, gx, gx_strides, shape, group, first, last, sums[block])
-    return sums
+    for block in range(first, last):
+        start, stop = block * rows_of_block, min(rows, (block + 1) * rows_of_block)
+        backward_of_rows(grad, grad_strides, y, y_strides, gx, gx_strides, shape, group, start, stop, sums[block])
 
 
 @serial
@@ -67,4 +69,4 @@ def backward_of_rows(grad, grad_strides, y, y_strides, gx, gx_strides, shape, gr
                 g = zero if y[source + k] <= zero else grad[upstream + k]
                 gx[target + k] = g
                 sums[k] += g
-    folded(sums, out)
+    folded(sums, group, out)

@@ -1,10 +1,10 @@
 """Bilinear resize (Numba): of each row first the rows it is mixed from, as one long loop, then its columns."""
 
-import numba
 import numpy as np
 
+from .. import workers
 from ..arrays import pixels, writable_pixels
-from ..jit import parallel
+from ..jit import serial
 from ..rows import groups, numbers, pixels_of_group, place
 from .reference import axis_weights
 
@@ -15,7 +15,10 @@ def forward(x, out):
     columns = axis_weights(x.shape[3], out.shape[3], x.dtype)
     memory, strides = pixels(x)
     with writable_pixels(out) as (y, y_strides):
-        _forward(memory, strides, x.shape, pixels_of_group(x.shape, strides), rows, columns, y, y_strides, out.shape)
+        workers.share(
+            _forward, out.shape[0] * out.shape[2], memory, strides, x.shape, pixels_of_group(x.shape, strides), rows,
+            columns, y, y_strides, out.shape, numbers=out.size,
+        )  # fmt: skip
 
 
 def adjoint(grad, out):
@@ -25,8 +28,10 @@ def adjoint(grad, out):
     by_row, by_column = readers(rows, out.shape[2]), readers(columns, out.shape[3])
     memory, strides = pixels(grad)
     with writable_pixels(out) as (gx, gx_strides):
-        group = pixels_of_group(grad.shape, strides)
-        _adjoint(memory, strides, grad.shape, group, rows, columns, by_row, by_column, gx, gx_strides, out.shape)
+        workers.share(
+            _adjoint, out.shape[0] * out.shape[2], memory, strides, grad.shape, pixels_of_group(grad.shape, strides),
+            rows, columns, by_row, by_column, gx, gx_strides, out.shape, numbers=grad.size,
+        )  # fmt: skip
 
 
 def readers(weights, size_in):
@@ -38,13 +43,13 @@ def readers(weights, size_in):
     return np.stack([first, last], axis=1)
 
 
-@parallel
-def _forward(x, x_strides, shape, group, rows, columns, y, y_strides, y_shape):
-    images, channels, height, width = y_shape
+@serial
+def _forward(first, last, x, x_strides, shape, group, rows, columns, y, y_strides, y_shape):
+    _, channels, height, width = y_shape
     row_low, row_high, row_t = rows
     low, high, t = columns
     one = x.dtype.type(1)
-    for line in numba.prange(images * height):
+    for line in range(first, last):
         image, h = line // height, line % height
         mixed, v = np.empty(shape[3] * channels, x.dtype), row_t[h]
         for w in groups(shape, group):
@@ -60,13 +65,15 @@ def _forward(x, x_strides, shape, group, rows, columns, y, y_strides, y_shape):
                 y[to + c] = (one - u) * mixed[left + c] + u * mixed[right + c]
 
 
-@parallel
-def _adjoint(grad, strides, shape, group, rows, columns, row_readers, column_readers, gx, gx_strides, gx_shape):
-    images, channels, height, width = gx_shape
+@serial
+def _adjoint(
+    first, last, grad, strides, shape, group, rows, columns, row_readers, column_readers, gx, gx_strides, gx_shape
+):
+    _, channels, height, width = gx_shape
     row_low, row_high, row_t = rows
     low, high, t = columns
     zero, one = grad.dtype.type(0), grad.dtype.type(1)
-    for line in numba.prange(images * height):
+    for line in range(first, last):
         image, h = line // height, line % height
         mixed = np.zeros(shape[3] * channels, grad.dtype)
         for p in range(row_readers[h, 0], row_readers[h, 1]):

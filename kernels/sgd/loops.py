@@ -1,11 +1,11 @@
 """sgd in one pass over memory (Numba)."""
 
-import numba
 import numpy as np
 
-from ..jit import parallel, serial
+from .. import lines, workers
+from ..jit import serial
 
-STRETCH = 1 << 14  # numbers whose squares one thread adds; the sums of stretches are added in their order
+GROUP = 256  # numbers of the outputs that are computed before they are written
 LANES = 256  # sums a stretch is spread over: the additions of a single one would wait for each other
 
 
@@ -13,29 +13,42 @@ def update(parameter, gradient, velocity, lr, momentum, weight_decay, nesterov, 
     """As reference.update."""
     number = parameter.dtype.type
     lr, momentum, weight_decay = number(lr), number(momentum), number(weight_decay)
-    _update(parameter, gradient, velocity, lr, momentum, weight_decay, nesterov, out_parameter, out_velocity)
+    workers.share(
+        _update, lines.stretches(parameter.size), parameter, gradient, velocity, lr, momentum, weight_decay, nesterov,
+        out_parameter, out_velocity, numbers=parameter.size,
+    )  # fmt: skip
 
 
 def square_sum(gradient, out):
-    """As reference.square_sum."""
-    out[...] = _square_sum(gradient)
+    """As reference.square_sum: the sums of stretches are added in their order."""
+    sums = np.empty(lines.stretches(gradient.size))
+    workers.share(_square_sums, len(sums), gradient, sums, numbers=gradient.size)
+    out[...] = total(sums)
 
 
-@parallel
-def _update(parameter, gradient, velocity, lr, momentum, weight_decay, nesterov, out_parameter, out_velocity):
-    for k in numba.prange(parameter.size):
-        g = gradient[k] + weight_decay * parameter[k]
-        v = momentum * velocity[k] + g
-        out_parameter[k] = parameter[k] - lr * (g + momentum * v if nesterov else v)
-        out_velocity[k] = v
+@serial
+def _update(
+    first, last, parameter, gradient, velocity, lr, momentum, weight_decay, nesterov, out_parameter, out_velocity
+):
+    """A group is computed before it is written: outputs may be inputs, and such loops would not be vectorised."""
+    parameters, velocities = np.empty(GROUP, parameter.dtype), np.empty(GROUP, parameter.dtype)
+    for start in range(first * lines.STRETCH, min(last * lines.STRETCH, parameter.size), GROUP):
+        group = slice(start, start + GROUP)
+        p, g, v = parameter[group], gradient[group], velocity[group]
+        for k in range(len(p)):
+            slope = g[k] + weight_decay * p[k]
+            speed = momentum * v[k] + slope
+            parameters[k] = p[k] - lr * (slope + momentum * speed if nesterov else speed)
+            velocities[k] = speed
+        p, v = out_parameter[group], out_velocity[group]
+        for k in range(len(p)):
+            p[k], v[k] = parameters[k], velocities[k]
 
 
-@parallel
-def _square_sum(gradient):
-    sums = np.empty(-(-gradient.size // STRETCH))
-    for block in numba.prange(sums.size):
-        sums[block] = square_sum_of(gradient[block * STRETCH : (block + 1) * STRETCH])
-    return total(sums)
+@serial
+def _square_sums(first, last, gradient, sums):
+    for stretch in range(first, last):
+        sums[stretch] = square_sum_of(gradient[stretch * lines.STRETCH : (stretch + 1) * lines.STRETCH])
 
 
 @serial

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any, Protocol
 
@@ -72,7 +72,14 @@ def make(name: str, model: mn.UNet, shape: tuple[int, ...], threads: int) -> Any
 def versions() -> dict[str, str]:
     """{library: version} of what takes part."""
     libraries = ["numpy", *dict.fromkeys(library for name in available() for library in NEEDS[name])]
-    return {"minunet": mn.__version__, **{library: version(library) for library in libraries}}
+    return {"minunet": mn.__version__, **{library: _version(library) for library in libraries}}
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:  # some come in packages of several names
+        return "of unknown version"
 
 
 @contextmanager

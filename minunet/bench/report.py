@@ -18,6 +18,7 @@ from .limits import Limits
 from .networks import Comparison, Scaling
 from .works import MODES, Work
 
+WIDEST = 140  # characters, of a table that shows layers
 PEERS = {
     "PyTorch": ("PyTorch", "PyTorch channels_last"),
     "ONNX Runtime": ("ONNX Runtime",),
@@ -130,7 +131,7 @@ def layer_table(name: str, explanation: Explanation, limits: Limits) -> Table:
 def milliseconds(seconds: float) -> str:
     """Three digits, more where there are more before the point."""
     ms = seconds * 1e3
-    return f"{ms:.0f}" if ms >= 100 else f"{ms:.3g}"
+    return f"{ms:.0f}" if ms >= 100 else f"{ms:#.3g}"
 
 
 def machine() -> str:
@@ -204,7 +205,8 @@ class Screen:
             print(f"\n{markdown(table)}", flush=True)
             return
         self._console.print(f"\n{table.title}", style="bold", markup=False)
-        self._console.print(rich_table(table))
+        # A narrow terminal wraps the lines: rich would cut off the last columns.
+        self._console.print(rich_table(table), width=max(self._console.width, WIDEST), crop=False)
         for note in table.notes():
             self._console.print(note, style="dim", markup=False)
 

@@ -1,6 +1,7 @@
 """Compiled code: kept between processes, never stale, and right for other instruction sets."""
 
 import json
+import logging
 import os
 import platform
 import shutil
@@ -26,7 +27,7 @@ FOLDER = Path(kernels.__file__).parent
 def start(code, *arguments, **environment):
     """A Python process with these environment variables changed (None: removed)."""
     env = {k: v for k, v in {**os.environ, **environment}.items() if v is not None}
-    command = [sys.executable, "-c", code, *map(str, arguments)]
+    command = [sys.executable, "-P", "-c", code, *map(str, arguments)]
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -151,6 +152,7 @@ def load(tmp_path, monkeypatch):
     before = set(sys.modules)
 
     def load():
+        forget_sources()
         for name in ("kernel", "helper", "sizes"):
             sys.modules.pop(name, None)
         monkeypatch.setattr(sources, "LOADED_AT", time.time() + 10)  # files written in this test count as old
@@ -162,6 +164,11 @@ def load(tmp_path, monkeypatch):
             del sys.modules[name]
 
 
+def forget_sources():
+    sources.sources_of.cache_clear()
+    sources._imported_files.cache_clear()
+
+
 def compiled(module):
     return sum(sum(function.stats.cache_misses.values()) for function in (module.kernel, module.inner))
 
@@ -170,16 +177,28 @@ def code_files(tmp_path):
     return sorted((tmp_path / "cache").rglob("*.code"))
 
 
-def test_kept_code_is_found_again(load, tmp_path):
-    module = load()
-    assert module.kernel(1) == 22 and compiled(module) == 2
-    assert len(code_files(tmp_path)) == 2
-    again = load()
-    assert again.kernel(1) == 22 and compiled(again) == 0
+def test_kept_code_is_found_again(load, tmp_path, caplog):
+    """And a program that wants to know is told of compiling: of the function called, with all that it calls."""
+    caplog.set_level(logging.INFO, logger="minunet.kernels")
+    told = []
+    kernels.on_compile(told.append)
+    try:
+        module = load()
+        assert module.kernel(1) == 22 and compiled(module) == 2
+        assert told == [True, False]
+        assert [line.split()[1] for line in caplog.messages] == ["kernel.inner", "kernel.kernel"]
+        assert len(code_files(tmp_path)) == 2
+        again = load()
+        assert again.kernel(1) == 22 and compiled(again) == 0
+        assert told == [True, False]
+    finally:
+        kernels.on_compile(None)
 
 
 @pytest.mark.parametrize(
-    "spoil", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: data[:-1] + b"x"]
+    "spoil",
+    [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: data.replace(b"ELF", b"elf", 1)],
+    ids=["half of it", "empty", "one word"],
 )
 def test_a_spoilt_file_is_compiled_anew(load, tmp_path, spoil):
     load().kernel(1)
@@ -200,12 +219,12 @@ def test_a_file_that_cannot_be_understood_is_compiled_anew(load, tmp_path):
 def test_an_edit_is_seen_and_older_code_goes(load, tmp_path):
     """Of the file itself, of a constant and of emitted instructions elsewhere: all of one size, within a second."""
     results = [load().kernel(1)]
-    edits = [("sizes.py", "= 2", "= 3"), ("helper.py", "= 10", "= 20"), ("kernel.py", "inner(x)\n", "inner(2)\n")]
+    edits = [("sizes.py", "= 2", "= 3"), ("helper.py", ".add", ".sub"), ("kernel.py", "inner(x)\n", "inner(2)\n")]
     for name, old, new in edits:
         file = tmp_path / "user" / name
         file.write_text(new.join(file.read_text().rsplit(old, 1)))
         results.append(load().kernel(1))
-    assert results == [22, 33, 63, 66]
+    assert results == [22, 33, -27, -24]
     assert len(code_files(tmp_path)) == 2
 
 
@@ -234,9 +253,15 @@ def test_an_edit_while_the_process_runs_keeps_code_out_of_the_cache(load, tmp_pa
     running = load()
     monkeypatch.setattr(sources, "LOADED_AT", time.time())
     time.sleep(0.1)
-    (tmp_path / "user" / "sizes.py").write_text("FACTOR = 3\n")
+    (tmp_path / "user" / "helper.py").write_text(HELPER.replace("add", "sub"))
     assert running.kernel(1) == 22 and compiled(running) == 2
-    assert load().kernel(1) == 33
+    assert load().kernel(1) == -18
+
+
+def test_a_file_that_goes_while_the_process_runs(load, tmp_path):
+    module = load()
+    (tmp_path / "user" / "helper.py").unlink()
+    assert module.kernel(1) == 22 and not code_files(tmp_path)
 
 
 def test_types_settings_and_processors_have_files_of_their_own(load, tmp_path, monkeypatch):
@@ -286,6 +311,22 @@ def test_a_cache_directory_that_cannot_be_written(load, tmp_path, monkeypatch):
     shutil.rmtree(temporary)
     temporary.touch()
     with pytest.warns(UserWarning, match="NUMBA_CACHE_DIR"):
+        assert load().kernel(1) == 22
+
+
+def test_no_home_and_no_temporary_files(load, monkeypatch):
+    def no_home(cls):
+        raise RuntimeError
+
+    def no_folder():
+        raise FileNotFoundError
+
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("LOCALAPPDATA", raising=False)
+    monkeypatch.setattr(Path, "home", classmethod(no_home))
+    monkeypatch.setattr(code_cache.tempfile, "gettempdir", no_folder)
+    with pytest.warns(UserWarning, match="there is no folder"):
         assert load().kernel(1) == 22
 
 

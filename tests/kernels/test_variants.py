@@ -30,7 +30,8 @@ def hold_against_reference(case, values, in_layout="channels_last", out_layout="
     for call in cases.calls(case, values, in_layout):
         expected = cases.truth(case.kernel, call)
         for v in cases.variants(case.kernel):
-            cases.check(KERNELS[case.kernel].load(v.name), case.kernel, call, out_layout, expected)
+            module, exact = KERNELS[case.kernel].load(v.name), v.exact
+            cases.check(module, case.kernel, call, out_layout, expected, exact)
 
 
 def test_every_function_of_every_kernel_is_in_the_list():
@@ -43,12 +44,12 @@ def test_every_function_of_every_kernel_is_in_the_list():
 
 @pytest.mark.parametrize("case, variant", listed("test"))
 def test_case_in_every_layout(case, variant):
-    module = KERNELS[case.kernel].load(variant)
+    module, exact = KERNELS[case.kernel].load(variant), KERNELS[case.kernel].variant(variant).exact
     for values in kinds_of_values(case.kernel):
         for in_layout, out_layout in [*zip(cases.LAYOUTS, cases.LAYOUTS, strict=True),
                                       ("channels_last", "contiguous"), ("sliced", "channels_last")]:  # fmt: skip
             for call in cases.calls(case, values, in_layout):
-                cases.check(module, case.kernel, call, out_layout)
+                cases.check(module, case.kernel, call, out_layout, exact=exact)
 
 
 # -------------------------------------------------------------------------------------- generated shapes
@@ -75,7 +76,8 @@ def convolutions(draw):
     padding = draw(st.integers(0, 3))
     w = fitting(draw(SIDES), kw - 2 * padding, n * c * o * kh * kw)
     h = fitting(draw(SIDES), kh - 2 * padding, n * c * o * kh * kw * w)
-    sizes = dict(n=n, c=c, o=o, h=h, w=w, kh=kh, kw=kw, padding=padding, bias=draw(st.integers(0, 1)), relu=draw(st.integers(0, 1)))
+    bias, relu = draw(st.integers(0, 1)), draw(st.integers(0, 1))
+    sizes = dict(n=n, c=c, o=o, h=h, w=w, kh=kh, kw=kw, padding=padding, bias=bias, relu=relu)
     return cases.Case("conv2d", sizes, draw(DTYPES))
 
 
@@ -219,7 +221,12 @@ def test_nan_in_convolutions_goes_where_it_is_read_and_no_further(conv2d):
     conv2d.forward(x, weight, None, 1, False, out)
     expected = np.zeros(out.shape, bool)
     expected[1, :, 3:6, 19:22] = True
-    np.testing.assert_array_equal(np.isnan(out), expected)
+    if "winograd" in conv2d.__name__:  # there it goes to the whole tiles that read it
+        near = np.zeros(out.shape, bool)
+        near[1, :, 0:8, 16:23] = True
+        assert np.isnan(out)[expected].all() and not np.isnan(out)[~near].any()
+    else:
+        np.testing.assert_array_equal(np.isnan(out), expected)
     conv2d.forward(np.ones_like(x), weight, None, 1, False, out)  # nothing is left in a buffer
     assert not np.isnan(out).any()
     weight[3, 1, 1, 1] = np.nan

@@ -1,0 +1,85 @@
+"""The steps of docs/convolution.md, measured: python bench/ladder.py
+
+One layer like those of the paper's network, 64 channels to 64 at 3 x 3, forward: plain loops, then the variants of
+conv2d from slow to fast.  Each is checked against the definition, then all are timed in turns.
+"""
+
+import argparse
+
+import numpy as np
+
+import minunet as mn
+from minunet import kernels, timing
+from minunet.bench import limits
+from minunet.kernels import workers
+from minunet.kernels.jit import serial
+from minunet.kernels.simd import next_task
+
+SIZE = {"n": 1, "c": 64, "o": 64, "side": 198}
+VARIANTS = ("im2col", "direct", "winograd2", "winograd4")
+
+
+@serial
+def plain_loops(worker, counter, x, weight, y):
+    """The definition: x (C, H, W), weight (O, C, 3, 3), y (O, H - 2, W - 2); a task is a row of the output."""
+    outputs, height, width = y.shape
+    while True:
+        task = next_task(counter)
+        if task >= outputs * height:
+            break
+        o, h = task // height, task % height
+        for w in range(width):
+            total = np.float32(0)
+            for c in range(x.shape[0]):
+                for i in range(3):
+                    for j in range(3):
+                        total += x[c, h + i, w + j] * weight[o, c, i, j]
+            y[o, h, w] = total
+
+
+def naive(x, weight):
+    y = np.empty((weight.shape[0], x.shape[2] - 2, x.shape[3] - 2), np.float32)
+    workers.run(plain_loops, workers.count(), np.ascontiguousarray(x[0]), weight, y)
+    return y[None]
+
+
+def run(variant, x, weight):
+    with kernels.use(conv2d=variant):
+        return kernels.conv2d.forward(x, weight)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    mn.set_num_threads(options.threads)
+    c, o, side = SIZE["c"], SIZE["o"], SIZE["side"]
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((o, c, 3, 3), dtype=np.float32) / 24
+    steps = {"plain loops": lambda x: naive(x, weight)}
+    steps |= {variant: (lambda x, v=variant: run(v, x, weight)) for variant in VARIANTS}
+
+    def picture(round_):
+        x = kernels.empty((1, c, side, side), np.float32)
+        x[...] = np.random.default_rng([round_ + 1]).standard_normal(x.shape, dtype=np.float32)
+        return x
+
+    x = picture(99)
+    expected = run("reference", x.astype(np.float64), weight.astype(np.float64))
+    for name, step in steps.items():
+        timing.agree(step(x), expected, 1e-3)
+        print(f"{name}: largest error {np.abs(step(x) - expected).max() / expected.std():.1e} standard deviations")
+    seconds = timing.interleaved(steps, picture, options.rounds)
+    peak = limits.measure().peak["float32"] / 1e9
+    flop = 2 * 9 * c * o * (side - 2) ** 2
+    print(f"\npeak {peak:.0f} GFLOP/s, {options.threads} threads\n")
+    print("| step | ms | GFLOP/s | share of the peak |\n|---|---|---|---|")
+    for name, times in seconds.items():
+        middle = sorted(times)[len(times) // 2]
+        rate = flop / middle / 1e9
+        print(f"| {name} | {middle * 1e3:.1f} | {rate:.1f} | {rate / peak:.0%} |")
+
+
+if __name__ == "__main__":
+    main()
