@@ -4,7 +4,6 @@ A function is compiled for the types of its arguments when it is first called wi
 processes (code_cache.py), so a second process compiles nothing; an edit is never answered with old code (sources.py).
 """
 
-import functools
 import inspect
 import logging
 import time
@@ -13,8 +12,9 @@ from typing import Any
 
 import numba
 from numba.core import event
+from numba.core.compiler_lock import global_compiler_lock
 
-from . import compiling, numba_threads
+from . import compiling, threads
 from .code_cache import CodeCache
 
 logger = logging.getLogger(__name__)
@@ -23,36 +23,33 @@ _functions: list[Any] = []  # what Numba made of each
 
 def serial(function):
     """Compile a function that runs on the thread it is called in; workers.py calls it on several threads at once."""
-    return _compile(function)
-
-
-def parallel(function):
-    """Compile a function whose `prange` loops run on Numba's threads, to be called from Python.
-
-    It is the easy way to try a kernel; ours share out their work themselves (workers.py says why).  Calls are
-    serialised: some of Numba's threading layers abort the process when two threads enter at once, and with the
-    others two calls would share the same cores.
-    """
-    dispatcher = _compile(function, parallel=True)
-
-    @functools.wraps(function)
-    def call(*arguments):
-        with numba_threads.one_at_a_time:
-            numba_threads.use()
-            return dispatcher(*arguments)
-
-    call.dispatcher = dispatcher  # type: ignore[attr-defined]
-    return call
-
-
-def _compile(function, **options):
-    dispatcher: Any = numba.njit(error_model="numpy", nogil=True, **options)(function)
+    dispatcher: Any = numba.njit(error_model="numpy", nogil=True)(function)
     if not numba.config.DISABLE_JIT:  # else it is the function as it was
         path = Path(inspect.getfile(function)).absolute()
         if path.is_file():  # else typed into an interpreter, where nothing tells whether kept code is stale
             dispatcher._cache = CodeCache(function, path)
         _functions.append(dispatcher)
     return dispatcher
+
+
+def apart(function):
+    """As `serial`, for a function that writes to no array that it gets a second time under another name.
+
+    Other loops look before they start whether what they write overlaps what they read, since only then they may take
+    several numbers at once.  Where a loop is as short as the channels of a pixel that takes as long as the loop.
+    """
+    dispatcher = serial(function)
+    if not numba.config.DISABLE_JIT:
+        dispatcher._compiler._customize_flags = _without_overlaps
+    return dispatcher
+
+
+def _without_overlaps(flags):
+    flags.noalias = True
+    return flags
+
+
+threads.hold_over_forks(global_compiler_lock)  # a child could compile nothing without the thread that has it
 
 
 # --------------------------------------------------------------------------------------------------- compilations

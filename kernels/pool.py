@@ -16,6 +16,8 @@ from math import prod
 
 import numpy as np
 
+from . import threads
+
 POOLED = 1 << 16  # bytes from which on an array is placed here
 PAGE = 4096
 PATIENCE = 2000  # requests after which memory above all that they used is given back to the system
@@ -120,3 +122,4 @@ def _reserve(size: int) -> mmap.mmap | bytes:
 
 
 POOL = Pool()
+threads.hold_over_forks(POOL._lock)

@@ -22,6 +22,7 @@ import numpy as np
 
 from . import threads
 
+CORES = os.cpu_count() or 1  # of the machine; to ask takes 6 us
 LEAST = 1 << 15  # numbers worth a call: 5 to 100 us of work; a call takes 2 us, an offer 3 us, to wake a helper 70 us
 RANGES = 4  # calls for each thread if there is enough to do, so that one that is held up leaves some to others
 
@@ -55,7 +56,7 @@ class _Offer:
         return self.error
 
     def _forget(self) -> None:
-        """Keep no array alive while the offer, or its helper, waits."""
+        """Keep no array alive: the caller may want its memory at once, and the offer may lie in the queue for long."""
         self.call, self.arguments = None, None  # type: ignore[assignment]
 
 
@@ -134,4 +135,4 @@ def share(function: Callable[..., None], tasks: int, *arguments: Any, numbers: i
 
 def count() -> int:
     """Workers that a call is offered to, and room has to be there for: as many threads as were asked for, or cores."""
-    return min(threads.count(), os.cpu_count() or 1)
+    return min(threads.count(), CORES)

@@ -13,7 +13,6 @@ from minunet.errors import UsageError
 from minunet.extras import MissingExtra, require
 from minunet.progress import progress
 from minunet.runs import (
-    COMPILING,
     Reporter,
     RunFolder,
     describe_model,
@@ -52,7 +51,6 @@ def demo(out: Path, seed: int, steps: int | None, minutes: float | None) -> Hist
     print("score     mean IoU of cells: their overlap with the truth, 0 to 1, mean over the images")
     baselines = metrics.baselines(validation)
     drawing = pictures.available()
-    print(COMPILING, flush=True)
     trainer.warm_up()
     with progress() as display:
         reporter = Reporter(folder, trainer, display, baselines, {"seed": seed})

@@ -25,7 +25,6 @@ from minunet.weights import load, save
 FEATURES = (16, 32, 64, 128)
 MINUTES = 10.0  # the whole command takes so long, unless steps or minutes are asked for
 PREVIEW_IMAGES = 4
-COMPILING = "kernels   the first run on a machine compiles them, for up to a minute"
 FINISH_SECONDS = 3.0  # kept of --minutes for the pictures after the last step
 
 
@@ -91,7 +90,6 @@ def train_run(options: TrainOptions, started: float) -> History:
     folder.start()  # nothing is asked for in vain from here on, so an earlier run may go
     with progress() as display:
         reporter = Reporter(folder, trainer, display, baselines, settings)
-        display.say(COMPILING)
         history = reporter.watch(options.steps, left)
     if history.best_step is None:
         save(trainer.model, folder.model)

@@ -409,10 +409,10 @@ def test_it_may_import_files_beside_it(write):
 
 COMPILED = """
 import numpy as np
-from minunet.kernels.jit import parallel
+from minunet.kernels.jit import serial
 from minunet.kernels.relu.reference import *
 
-@parallel
+@serial
 def loop(x, out):
     for k in range(len(x)):
         out[k] = max(x[k], np.float32({floor}))

@@ -45,7 +45,7 @@ FEW_TILES = 64  # tiles up to which the second schedule keeps all sums of a grou
 FEW_WEIGHTS = 1 << 16  # pairs of channels up to which the weights' values (9.4 MB for m = 4) are kept for all tiles
 VALUES = 1 << 23  # numbers that the values of many tiles may take together: 32 MB of float32
 FEW_SUMS = 1 << 13  # pairs of channels up to which a share of the tiles has sums of its own for the weights' gradient
-WEIGHT_VALUES = 1 << 21  # as VALUES, for pictures and gradients together in the weights' gradient
+WEIGHT_VALUES = 1 << 23  # as VALUES, for pictures and gradients together in the weights' gradient
 TASKS = 8  # pieces that work is cut into, at least, where it can be
 CHANNELS = 8  # input channels whose weights are transformed together
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from .. import workers
 from ..arrays import pixels, writable_pixels
-from ..jit import serial
+from ..jit import apart, serial
 from ..rows import place
 
 
@@ -42,7 +42,7 @@ def window(row, w, i, j, k, height, strides):
     return np.uint64(row // height * strides[0] + y * strides[1] + j * strides[2]) + w * np.uint64(k * strides[2])
 
 
-@serial
+@apart
 def _forward_2(first, last, x, x_strides, y, y_strides, places, places_strides, shape):
     _, channels, height, width = shape
     for row in range(first, last):
@@ -62,7 +62,7 @@ def _forward_2(first, last, x, x_strides, y, y_strides, places, places_strides, 
                 y[target + c], places[to + c] = best, index
 
 
-@serial
+@apart
 def _forward(first, last, x, x_strides, y, y_strides, places, places_strides, shape, k):
     _, channels, height, width = shape
     for row in range(first, last):
@@ -78,7 +78,7 @@ def _forward(first, last, x, x_strides, y, y_strides, places, places_strides, sh
                         y[target + c], places[to + c] = x[source + c], index
 
 
-@serial
+@apart
 def _backward(first, last, grad, grad_strides, places, places_strides, gx, gx_strides, shape, large, k):
     """Every row of gx is written by itself, each number once."""
     _, channels, height, width = shape

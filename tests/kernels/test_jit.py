@@ -347,6 +347,22 @@ def test_a_function_without_a_file_is_compiled(tmp_path):
     assert namespace["kernel"](1) == 2
 
 
+@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
+def test_the_compiler_is_told_that_arrays_lie_apart():
+    """The hook that `jit.apart` uses is none that Numba promises to keep; without it loops would just be slower."""
+    promises = {}
+    for decorator in ("serial", "apart"):
+        namespace = {}
+        text = f"from minunet.kernels.jit import {decorator}\n@{decorator}\ndef kernel(x, y):\n    y[0] = x[0]\n"
+        exec(text, namespace)
+        x, y = np.ones(3), np.zeros(3)
+        namespace["kernel"](x, y)
+        (code,) = namespace["kernel"].inspect_llvm().values()
+        promises[decorator] = code.count("noalias")
+        assert y[0] == 1
+    assert promises["apart"] > promises["serial"]
+
+
 # ------------------------------------------------------------------------------------- which files code depends on
 
 

@@ -121,8 +121,8 @@ def test_backends_nest_and_are_taken_back():
     with mn.use_backend("numpy"):
         assert registry.current_backend() == "numpy"
         with mn.use_backend("numba"):
-            assert registry.current_backend() == "numba" and KERNELS["conv2d"].choose() == "direct"
-        assert registry.current_backend() == "numpy" and KERNELS["conv2d"].choose() == "im2col"
+            assert registry.current_backend() == "numba" and KERNELS["conv_transpose2d"].choose() == "direct"
+        assert registry.current_backend() == "numpy" and KERNELS["conv_transpose2d"].choose() == "gemm"
     assert registry.current_backend() == before
 
 

@@ -1,64 +1,45 @@
-"""Kernels called from several Python threads at once and in forked processes, with each threading layer of Numba.
-
-Our own kernels run on threads of our own (workers.py), a user's `prange` loops on Numba's; they take turns here.
-"""
+"""Kernels called from several Python threads at once and in forked processes."""
 
 import json
 import multiprocessing
 import os
 import subprocess
 import sys
-from pathlib import Path
 
-import numpy as np
 import pytest
 
-from minunet.kernels import threads
-
 pytest.importorskip("numba")
-import numba
 
-from minunet.kernels import numba_threads
-
-NO_LAYER = 77  # exit status of a program whose threading layer is not installed
-
-# `work` runs a convolution, relu, a prange loop and a step of training; the same bits each time.
+# `work` runs a convolution, relu and a step of training on two threads; the same bits each time.
 PROGRAM = """
-import json, multiprocessing, os, sys, threading
+import json, multiprocessing, os, threading
 import numba
 import numpy as np
 import minunet as mn
 import minunet.functional as F
 from minunet import kernels
-
-sys.path.insert(0, sys.argv[1])
-from prange_kernel import double
+from minunet.kernels import workers
 
 mn.use_backend("numba")
 mn.set_num_threads(2)
-try:
-    double(np.ones(5), np.ones(5))
-except ValueError:
-    sys.exit(77)
+workers.CORES = 2
 
 def work(seed):
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((2, 3, 16, 16), dtype=np.float32)
     weight = rng.standard_normal((5, 3, 3, 3), dtype=np.float32)
-    large = rng.standard_normal(1 << 18, dtype=np.float32)
+    large = rng.standard_normal(4 * workers.LEAST, dtype=np.float32)
     y = kernels.conv2d.forward(x, weight, padding=1)
-    line, twice = np.ones(1000), np.empty(1000)
     for _ in range(50):
         z = kernels.relu.forward(large)
-        double(line, twice)
     model = mn.UNet(in_channels=3, features=(8, 16), norm="batch", padding="same", seed=seed)
     optimizer = mn.SGD(model.parameters(), lr=0.1, momentum=0.9)
     F.cross_entropy(model(x), (x[:, 0] > 0).astype(np.int64)).backward()
     optimizer.step()
-    return b"".join(array.tobytes() for array in (y, z, twice, *(p.data for p in model.parameters())))
+    return b"".join(array.tobytes() for array in (y, z, *(p.data for p in model.parameters())))
 
 expected = [work(seed) for seed in range(2)]
-right = {}
+right = {"helper": any(thread.name.startswith("minunet") for thread in threading.enumerate())}
 """
 
 THREADS = """
@@ -72,7 +53,7 @@ for thread in both: thread.start()
 for thread in both: thread.join()
 """
 
-FORKS = """
+EXIT_STATUS = """
 def exit_status_of_child(function):
     child = os.fork()
     if child == 0:
@@ -81,7 +62,9 @@ def exit_status_of_child(function):
         except BaseException:
             os._exit(2)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+"""
 
+FORKS = """
 def is_right():
     return work(0) == expected[0]
 
@@ -100,65 +83,66 @@ with multiprocessing.get_context("fork").Pool(2) as pool:
     right["pool"] = pool.map(work, [0, 1, 0, 1]) == expected * 2
 """
 
-OPENMP = """
-right["unset again"] = "GOMP_SPINCOUNT" not in os.environ
-"""
-
 REPORT = """
-print(json.dumps({"layer": numba.threading_layer(), "right": right}))
+print(json.dumps(right))
 """
 
+LAYER = """
+try:
+    right["layer"] = numba.threading_layer()
+except ValueError:
+    right["layer"] = None
+"""
 
-def run(program, layer):
-    """What the program reports, and its stderr; the test is skipped where the threading layer is not installed."""
-    env = os.environ | {"NUMBA_THREADING_LAYER": layer}
-    code = PROGRAM + program + REPORT
-    command = [sys.executable, "-P", "-W", "ignore", "-c", code, str(Path(__file__).parent)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
-    if done.returncode == NO_LAYER:
-        pytest.skip(f"Numba's threading layer {layer} is not installed")
+# A thread compiles, another one forks, and the child needs the compiler.
+FORK_WHILE_COMPILING = """
+import json, os, signal, threading
+import numpy as np
+from minunet import kernels
+from minunet.kernels import jit
+
+def relu():
+    return kernels.relu.forward(np.full(9, -1.0)).max() == 0
+
+right, begun = {}, threading.Event()
+kernels.use_backend("numba")
+kernels.on_compile(lambda begins: begun.set())
+thread = threading.Thread(target=relu)
+thread.start()
+right["compiling"] = begun.wait(60)
+right["child"] = exit_status_of_child(lambda: signal.alarm(60) == 0 and relu()) == 0
+thread.join()
+"""
+
+forks = pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this platform does not fork")
+
+
+def run(program, **environment):
+    """What the program reports."""
+    command = [sys.executable, "-W", "ignore", "-c", program + REPORT]
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1]), done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-LAYERS = ("omp", "tbb", "workqueue")
+def test_two_python_threads_at_once():
+    found = run(PROGRAM + THREADS)
+    assert len(found) == 3 and all(found.values()), found
 
 
-@pytest.mark.parametrize("layer", LAYERS)
-def test_two_python_threads_at_once(layer):
-    found, _ = run(THREADS, layer)
-    assert found == {"layer": layer, "right": {"0": True, "1": True}}
+def test_numba_is_left_without_threads_of_its_own():
+    """The reasons stand in workers.py; besides, a program may load a threading layer by its own choice."""
+    assert run(PROGRAM + LAYER) == {"helper": True, "layer": None}
 
 
-@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this platform does not fork")
-@pytest.mark.parametrize("layer", LAYERS)
-def test_a_forked_process_goes_on(layer):
-    found, _ = run(FORKS, layer)
-    assert len(found["right"]) == 5 and all(found["right"].values()), found
+@forks
+def test_a_forked_process_goes_on():
+    found = run(PROGRAM + EXIT_STATUS + FORKS)
+    assert len(found) == 6 and all(found.values()), found
 
 
-@pytest.mark.parametrize(
-    ("policy", "expected"),
-    [(None, f"GOMP_SPINCOUNT = '{numba_threads.SPINS}'"), ("passive", "OMP_WAIT_POLICY = 'PASSIVE'")],
-)
-def test_waiting_threads_soon_sleep_unless_openmp_was_told_otherwise(policy, expected, monkeypatch):
-    """Here only: another library's OpenMP, and child processes, do not see it."""
-    monkeypatch.setenv("OMP_DISPLAY_ENV", "verbose")  # GNU OpenMP prints its settings
-    if policy is not None:
-        monkeypatch.setenv("OMP_WAIT_POLICY", policy)
-    found, err = run(OPENMP, "omp")
-    if "GOMP_SPINCOUNT" not in err:
-        pytest.skip("not GNU OpenMP")
-    assert found["right"]["unset again"] and expected in err
-
-
-def test_prange_loops_run_on_as_many_threads_as_were_asked_for(monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parent)
-    from prange_kernel import double
-
-    monkeypatch.setattr(threads, "_count", [1])
-    y = np.zeros(5)
-    for n in (1, numba_threads.most(), 10**6, 1):
-        threads._count[:] = [n]
-        double(np.ones(5), y)
-        assert (y == 2).all() and numba.get_num_threads() == min(n, numba_threads.most())
+@forks
+def test_a_fork_waits_until_nobody_compiles(tmp_path):
+    """Else its child would wait for a thread that it does not have."""
+    found = run(EXIT_STATUS + FORK_WHILE_COMPILING, NUMBA_CACHE_DIR=str(tmp_path))
+    assert found == {"compiling": True, "child": True}

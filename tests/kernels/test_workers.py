@@ -27,7 +27,7 @@ def helpers(monkeypatch):
 @pytest.fixture
 def use_threads(monkeypatch):
     """use_threads(n): as `mn.set_num_threads`, on a machine with eight cores."""
-    monkeypatch.setattr(workers.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(workers, "CORES", 8)
     before = threads.count()
     yield mn.set_num_threads
     mn.set_num_threads(before)
