@@ -14,8 +14,9 @@ withdraws an offer that nobody took.  Neither do two callers at once, or a fork,
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from . import threads
 
 CORES = os.cpu_count() or 1  # of the machine; to ask takes 6 us
 LEAST = 1 << 15  # numbers worth a call: 5 to 100 us of work; a call takes 2 us, an offer 3 us, to wake a helper 70 us
+AWAKE = 1e-3  # seconds for which a helper looks for more work before it sleeps; to wake it takes 70 us or more
 RANGES = 4  # calls for each thread if there is enough to do, so that one that is held up leaves some to others
 
 
@@ -78,7 +80,16 @@ class _Helpers:
 
     def _work(self) -> None:
         while True:
-            self._offers.get().take()
+            self._next().take()
+
+    def _next(self) -> _Offer:
+        """The next offer; one that comes soon is found by looking again and again, others wake this thread."""
+        until = time.perf_counter() + AWAKE
+        while time.perf_counter() < until:
+            with contextlib.suppress(Empty):
+                return self._offers.get_nowait()
+            time.sleep(0)  # lets other threads, and other processes on this core, go first
+        return self._offers.get()
 
 
 _helpers = _Helpers()
