@@ -105,7 +105,7 @@ def forward_rows(worker, counter, tile, padded, taps, weight, bias, floor, y):
 
 @intrinsic
 def taps_tile(typingctx, tile, y, to, y_pixel, x, start, x_pixel, taps, count, weight, o, outputs, bias, floor):
-    """y[to + r y_pixel + v] = max(floor, bias[o + v] + sum over s of  x[start + r x_pixel + taps[s]] weight[s, o + v])"""
+    """y[to + r y_pixel + v] = max(floor, bias[v] + sum over s of  x[start + r x_pixel + taps[s]] weight[s, v])."""
     pixels, vectors, lanes = (part.ndim for part in tile)
     places = [(r, v) for r in range(pixels) for v in range(vectors)]
 
