@@ -179,7 +179,7 @@ def conv_transpose2d(x: Any, weight: Any, bias: Any = None, stride: int = 2, out
 
 
 def _with_bias(
-    bias: Tensor | None, inputs: tuple, vjps: tuple, bias_vjp: VJP = kernels.channel_sums
+    bias: Tensor | None, inputs: tuple, vjps: tuple, bias_vjp: VJP = lambda g: kernels.channel_sums(g)
 ) -> tuple[tuple, tuple]:
     """Inputs and VJPs with those of a per-channel bias added, if there is one."""
     return (inputs, vjps) if bias is None else ((*inputs, bias), (*vjps, bias_vjp))

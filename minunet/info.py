@@ -26,7 +26,7 @@ class Layer:
     shape: tuple[int, int, int]
     parameters: int
     macs: int
-    kept: int
+    kept: float
 
     @property
     def values(self) -> int:
@@ -62,7 +62,7 @@ class _Walk:
             self.pool(f"pool {level}")
         self.double_conv("bottleneck", 2 * features[-1])
         for i, (count, skip) in enumerate(zip(reversed(features), reversed(skips), strict=True)):
-            self.up_conv(f"ups.{2 * i}", count)
+            self.up_conv(f"ups.{2 * i}", count, skip)
             if not self.valid:
                 self.size = skip  # where it was odd, the result is resized to the skip
             self.channels += count  # the skip, concatenated
@@ -89,14 +89,15 @@ class _Walk:
         self.size = (self.size[0] // 2, self.size[1] // 2)
         self.add(name, "max-pool 2x2", self.channels, 0, 0, 1)
 
-    def up_conv(self, name: str, count: int) -> None:
+    def up_conv(self, name: str, count: int, skip: tuple[int, int]) -> None:
         weights = 4 * self.channels * count
         macs = weights * self.size[0] * self.size[1]
         self.size = (2 * self.size[0], 2 * self.size[1])
-        # What is kept is its concatenation with the skip, of twice the channels.
-        self.add(name, "up-conv 2x2", count, weights + count, macs, 2)
+        # It is written beside the skip, into an array of the skip's size.
+        kept = skip[0] * skip[1] / (self.size[0] * self.size[1])
+        self.add(name, "up-conv 2x2", count, weights + count, macs, kept)
 
-    def add(self, name: str, kind: str, count: int, parameters: int, macs: int, kept: int) -> None:
+    def add(self, name: str, kind: str, count: int, parameters: int, macs: int, kept: float) -> None:
         self.channels = count
         self.layers.append(Layer(name, kind, (count, *self.size), parameters, macs, kept))
 
