@@ -7,7 +7,8 @@ moment can take each other's place.  Here the name of a file holds a hash of eve
 
 so that a file is right or not there.  It is written under another name first, and its content checked by a hash, so
 half a file is never run.  It is unpickled, and machine code besides: so only folders of this user are looked into, and
-never a model or a data set.  Code of older sources goes when newer is written; so does what nobody used for `KEPT_DAYS`.
+never a model or a data set.  Code of older sources goes when newer is written; so does what nobody used for
+`KEPT_DAYS`.
 """
 
 import contextlib
