@@ -5,6 +5,7 @@ conv2d from slow to fast.  Each is checked against the definition, then all are 
 """
 
 import argparse
+import statistics
 
 import numpy as np
 
@@ -12,8 +13,8 @@ import minunet as mn
 from minunet import kernels, timing
 from minunet.bench import limits
 from minunet.kernels import workers
+from minunet.kernels.counters import next_task
 from minunet.kernels.jit import serial
-from minunet.kernels.simd import next_task
 
 SIZE = {"n": 1, "c": 64, "o": 64, "side": 198}
 VARIANTS = ("im2col", "direct", "winograd2", "winograd4")
@@ -70,13 +71,13 @@ def main():
     for name, step in steps.items():
         timing.agree(step(x), expected, 1e-3)
         print(f"{name}: largest error {np.abs(step(x) - expected).max() / expected.std():.1e} standard deviations")
-    seconds = timing.interleaved(steps, picture, options.rounds)
+    times = timing.interleaved(steps, picture, options.rounds)
     peak = limits.measure().peak["float32"] / 1e9
     flop = 2 * 9 * c * o * (side - 2) ** 2
     print(f"\npeak {peak:.0f} GFLOP/s, {options.threads} threads\n")
     print("| step | ms | GFLOP/s | share of the peak |\n|---|---|---|---|")
-    for name, times in seconds.items():
-        middle = sorted(times)[len(times) // 2]
+    for name, found in times.items():
+        middle = statistics.median(found.in_a_row)
         rate = flop / middle / 1e9
         print(f"| {name} | {middle * 1e3:.1f} | {rate:.1f} | {rate / peak:.0%} |")
 

@@ -5,7 +5,7 @@ result, and run the variant that ``registry`` picks: print(kernels.table()) show
 """
 
 from . import batch_norm, conv2d, conv_transpose2d, cross_entropy, max_pool2d, relu, resize, sgd
-from .arrays import add, channel_sums, crop, empty, join, surround, with_room
+from .arrays import add, channel_sums, copy, copy_into, crop, empty, join, surround
 from .compiling import on_compile
 from .registry import (
     KERNELS,
@@ -32,6 +32,8 @@ __all__ = [
     "channel_sums",
     "conv2d",
     "conv_transpose2d",
+    "copy",
+    "copy_into",
     "crop",
     "cross_entropy",
     "current_backend",
@@ -50,5 +52,4 @@ __all__ = [
     "table",
     "use",
     "use_backend",
-    "with_room",
 ]

@@ -103,16 +103,22 @@ def pad(x: np.ndarray, amount: tuple[int, int]) -> np.ndarray:
     return padded
 
 
-def with_room(x: np.ndarray, channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """A copy of `x` (N, C, H, W) and room for so many more channels behind it: two parts of one array."""
-    n, c, h, w = x.shape
-    out = empty((n, c + channels, h, w), x.dtype)
+def copy(x: np.ndarray) -> np.ndarray:
+    """`x` in memory of its own, of the same order."""
+    out = empty_like(x)
+    out[...] = x
+    return out
 
-    def copy(image: int, part: slice) -> None:
-        out[image, :c, part] = x[image, :, part]
 
-    each_rows(x, copy)
-    return out[:, :c], out[:, c:]
+def copy_into(x: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """`out` (N, C, H, W), which then holds the numbers of `x`; a few rows at a time on all threads."""
+    target = result(out, x.shape, x.dtype)
+
+    def rows(image: int, part: slice) -> None:
+        target[image, :, part] = x[image, :, part]
+
+    each_rows(x, rows)
+    return target
 
 
 def crop(x: np.ndarray, size: Sequence[int]) -> np.ndarray:

@@ -15,8 +15,9 @@ import numpy as np
 
 from . import workers
 from .arrays import POOL
+from .counters import next_task
 from .jit import serial
-from .simd import forward_tile, next_task, outer_product_tile, weight_tile
+from .simd import forward_tile, outer_product_tile, weight_tile
 
 CACHE_VALUES = 1 << 16  # numbers that a packed patch may have: 256 kB of float32, a quarter of an L2 cache
 L1_VALUES = 1 << 13  # 32 kB of float32
@@ -85,7 +86,7 @@ def pack_weight(weight, first, used, size, columns, tap=(0, 0)):
     strides = tuple(stride // weight.itemsize for stride in weight.strides)
     starts = begin + first * strides[0] + tap[0] * strides[2] + tap[1] * strides[3]
     packed = POOL.array((len(first), *size, columns), weight.dtype)
-    workers.run(pack_tiles, workers.count(), base.reshape(-1), starts, used, strides, packed)
+    workers.run(pack_tiles, workers.count(workers.MOVED * packed.size), base.reshape(-1), starts, used, strides, packed)
     return packed
 
 
@@ -126,7 +127,7 @@ def run_correlate(tile, x, packed, bias, outputs, starts, pads, stride, relu, y,
     group = -(-tiles // groups)
     # `columns` is a multiple of the tile's rows, so a tile that reaches past the block's edge stays in the buffer.
     patch = ((rows - 1) * stride + kh) * ((columns - 1) * stride + kw) * min(c, CHUNK)
-    count = workers.count()
+    count = workers.count(n * height * width * kh * kw * c * outputs)
     patches = POOL.array((count, patch), packed.dtype)
     sums = POOL.array((count, group * rows * columns * lanes), packed.dtype)
     bias = np.zeros(outputs, packed.dtype) if bias is None else np.ascontiguousarray(bias)
@@ -242,7 +243,7 @@ def correlate_weight(x, g, pads, stride, dw):
     group = -(-tiles // groups)
     # The last tile of a row of channels reads past it; what it sums there is not used.
     patch = ((rows - 1) * stride + kh) * ((columns - 1) * stride + kw) * min(c, 64) + tile[0].ndim
-    count = workers.count()
+    count = workers.count(n * height * width * kh * kw * c * o)
     patches = POOL.array((count, patch), dw.dtype)
     panels = POOL.array((count, group * rows * columns * lanes), dw.dtype)
     sums = POOL.array((count, tile[0].ndim * lanes), dw.dtype)

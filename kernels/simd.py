@@ -306,14 +306,3 @@ def outer_product_tile(
 
 
 # ---------------------------------------------------------------------------------------------------- work to do
-
-
-@intrinsic
-def next_task(typingctx, counter):
-    """counter[0], which is then one higher, so that threads that ask at the same moment get different numbers."""
-
-    def code(context, builder, signature, arguments):
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        return builder.atomic_rmw("add", data, ir.IntType(64)(1), "monotonic")
-
-    return types.int64(counter), code

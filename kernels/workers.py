@@ -1,7 +1,7 @@
 """Threads that share one call of compiled code.
 
 A kernel's work is cut into numbered tasks.  `run` calls a compiled function f(worker, counter, ...), which asks
-`simd.next_task(counter)` for a task until there is none, in the caller's thread, and offers the same call to helper
+`counters.next_task(counter)` for a task until there is none, in the caller's thread, and offers the same call to helper
 threads.  `share` does so with a plain loop f(first, last, ...) over ranges of tasks.  Whoever comes first gets the next
 one; what a task computes depends on its number alone, so results do not depend on who did it.
 
@@ -12,6 +12,7 @@ withdraws an offer that nobody took.  Neither do two callers at once, or a fork,
 """
 
 import contextlib
+import math
 import os
 import threading
 import time
@@ -21,12 +22,24 @@ from typing import Any
 
 import numpy as np
 
-from . import threads
+from . import cores, threads
 
-CORES = os.cpu_count() or 1  # of the machine; to ask takes 6 us
-LEAST = 1 << 15  # numbers worth a call: 5 to 100 us of work; a call takes 2 us, an offer 3 us, to wake a helper 70 us
+CORES = cores.number()
+LEAST = 1 << 19  # numbers worth a call of its own: 50 to 500 us of work; a helper comes 10 to 100 us late
+FEW = 1 << 23  # multiplications that take one core about 150 us
+MOVED = 16  # as many multiplications take as long as moving a number to where it is wanted
 AWAKE = 1e-3  # seconds for which a helper looks for more work before it sleeps; to wake it takes 70 us or more
+NUMBERS = 8  # of a counter, which then has a cache line of its own
 RANGES = 4  # calls for each thread if there is enough to do, so that one that is held up leaves some to others
+
+
+def watch(counter: np.ndarray) -> None:
+    """Wait for a moment; where there is Numba, counters.py puts its own `watch` here, which looks at the counter."""
+    time.sleep(0)  # lets other threads, and other processes on this core, go first
+
+
+def _zero() -> np.ndarray:
+    return np.zeros(NUMBERS, np.int64)
 
 
 class _Offer:
@@ -36,6 +49,7 @@ class _Offer:
         self.call, self.arguments = call, arguments
         self.claimed, self.finished = threading.Lock(), threading.Lock()
         self.finished.acquire()
+        self.done = _zero()
         self.error: BaseException | None = None
 
     def take(self) -> None:
@@ -48,12 +62,14 @@ class _Offer:
         finally:
             self._forget()
             self.finished.release()
+            self.done[0] = 1
 
     def settle(self) -> BaseException | None:
         """Withdraw the offer, or wait until the helper that took it is done; the error that it met, if any."""
         if self.claimed.acquire(blocking=False):
             self._forget()
         else:
+            watch(self.done)  # most often it is a matter of microseconds; to fall asleep and be woken takes 50
             self.finished.acquire()
         return self.error
 
@@ -67,14 +83,28 @@ class _Helpers:
 
     def __init__(self) -> None:
         self._offers: SimpleQueue[_Offer] = SimpleQueue()
-        self._count = 0
+        self._next_counter = _zero()
+        self._threads: list[threading.Thread] = []
+        self._core: int | None = None  # that of the last caller, which they keep off
         self._lock = threading.Lock()
 
+    def counter(self) -> np.ndarray:
+        """A counter for a call: the one that the helpers watch."""
+        with self._lock:
+            counter, self._next_counter = self._next_counter, _zero()
+        return counter
+
     def offer(self, offers: list[_Offer]) -> None:
+        core = cores.here()
         with self._lock, contextlib.suppress(RuntimeError):  # the system allows no more threads, or Python is ending
-            while self._count < len(offers):
-                threading.Thread(target=self._work, name=f"minunet-{self._count + 1}", daemon=True).start()
-                self._count += 1
+            while len(self._threads) < len(offers):
+                thread = threading.Thread(target=self._work, name=f"minunet-{len(self._threads) + 1}", daemon=True)
+                thread.start()
+                self._threads.append(thread)
+                self._core = None
+            if core != self._core:
+                cores.keep_off(core, [thread.native_id for thread in self._threads])
+                self._core = core
         for offer in offers:
             self._offers.put(offer)
 
@@ -86,9 +116,10 @@ class _Helpers:
         """The next offer; one that comes soon is found by looking again and again, others wake this thread."""
         until = time.perf_counter() + AWAKE
         while time.perf_counter() < until:
+            counter = self._next_counter  # before the look at the offers: the one that comes after it is not missed
             with contextlib.suppress(Empty):
                 return self._offers.get_nowait()
-            time.sleep(0)  # lets other threads, and other processes on this core, go first
+            watch(counter)
         return self._offers.get()
 
 
@@ -107,14 +138,16 @@ if hasattr(os, "register_at_fork"):
 def run(function: Callable[..., None], workers: int, *arguments: Any) -> None:
     """function(worker, counter, *arguments) for worker = 0 ... workers - 1, at once as far as threads come free.
 
-    counter: one int64, 0 at the start.  `function` must not hold the interpreter's lock while it works, and must do all
-    that is left to do whenever it is called.  Worker 0 is the caller.
+    counter: int64, counter[0] is 0 at the start.  `function` must not hold the interpreter's lock while it works, and
+    must do all that is left to do whenever it is called.  Worker 0 is the caller.
     """
-    counter = np.zeros(1, np.int64)
+    if workers == 1:
+        function(0, _zero(), *arguments)
+        return
+    counter = _helpers.counter()
     offers = [_Offer(function, (worker, counter, *arguments)) for worker in range(1, workers)]
     try:
-        if offers:
-            _helpers.offer(offers)
+        _helpers.offer(offers)
         function(0, counter, *arguments)
     finally:
         errors = [offer.settle() for offer in offers]
@@ -144,6 +177,9 @@ def share(function: Callable[..., None], tasks: int, *arguments: Any, numbers: i
     run(work, min(workers, calls))
 
 
-def count() -> int:
-    """Workers that a call is offered to, and room has to be there for: as many threads as were asked for, or cores."""
-    return min(threads.count(), CORES)
+def count(multiplications: float = math.inf) -> int:
+    """Workers that a call is offered to, and room has to be there for: as many threads as were asked for, or cores.
+
+    multiplications: of the call, about; one worker alone is sooner done with few of them.
+    """
+    return 1 if multiplications < FEW else min(threads.count(), CORES)

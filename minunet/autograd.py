@@ -24,7 +24,7 @@ class Tensor:
     requires_grad: whether backward() leaves a gradient in `.grad`; needs a floating dtype, else TypeError.
     """
 
-    __slots__ = ("__weakref__", "data", "grad", "node", "requires_grad")
+    __slots__ = ("__weakref__", "data", "grad", "node", "remake", "requires_grad")
     __array_priority__ = 1000  # array + tensor is left to Tensor.__radd__
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
@@ -37,6 +37,7 @@ class Tensor:
         self.data: Array = array
         self.grad: Array | None = None
         self.node: Node | None = None
+        self.remake: Callable[[], Array] | None = None  # computes `data` once more; set where that costs little
         self.requires_grad = requires_grad
 
     @property
@@ -96,30 +97,32 @@ class Tensor:
 
 
 class Node:
-    """One operation of the graph: where its inputs came from, and the VJP of each.
+    """One operation of the graph.
 
+    edges: for each input that requires a gradient, where it came from (a Node, or a leaf) and its VJP.
+    upstream: what is done once with the gradient of the output before all VJPs, which get its result (None: nothing).
     Nodes know the shape and dtype of their output but hold no Tensor of it: what the VJPs do not need is
     free as soon as nobody else uses it, and without reference cycles the whole graph goes with its last user.
     """
 
-    __slots__ = ("dtype", "name", "parents", "retain", "shape", "vjps")
+    __slots__ = ("dtype", "edges", "name", "retain", "shape", "upstream")
 
-    def __init__(self, name: str, output: Array, parents: tuple, vjps: tuple) -> None:
-        self.name, self.shape, self.dtype = name, output.shape, output.dtype
-        self.parents, self.vjps = parents, vjps
+    def __init__(self, name: str, output: Array, edges: list, upstream: Any) -> None:
+        self.name, self.shape, self.dtype, self.edges, self.upstream = name, output.shape, output.dtype, edges, upstream
         self.retain: Callable[[], Tensor | None] = lambda: None
 
 
-def record(name: str, output: Array, inputs: Sequence[Tensor], vjps: Sequence[VJP]) -> Tensor:
+def record(name: str, output: Array, inputs: Sequence[Tensor], vjps: Sequence[VJP], upstream: Any = None) -> Tensor:
     """The result of operation `name` as a Tensor, with a node if an input requires a gradient.
 
     vjps: one function for each input, from the gradient of `output` to the gradient of that input; only
     those whose input requires a gradient are kept, and called.
+    upstream: what all of them need of that gradient, computed once: they get its result instead.
     """
     result = Tensor(output)
     if grad_enabled() and any(t.requires_grad for t in inputs):
-        needed = [(t.node or t, vjp) for t, vjp in zip(inputs, vjps, strict=True) if t.requires_grad]
-        result.node = Node(name, output, *zip(*needed, strict=True))
+        edges = [(t.node or t, vjp) for t, vjp in zip(inputs, vjps, strict=True) if t.requires_grad]
+        result.node = Node(name, output, edges, upstream)
         result.requires_grad = True
     return result
 
@@ -129,23 +132,23 @@ def walk(root: "Node | Tensor", grad: Array) -> None:
 
     A gradient is dropped as soon as it is handed on, and so is what the node's VJPs hold.
     """
-    order = topological(root)
-    grads = {id(root): grad}
+    order, grads = topological(root), {id(root): grad}
     while order:
         node = order.pop()
         grad = grads.pop(id(node))
         keeper = node if isinstance(node, Tensor) else node.retain()
         if keeper is not None:  # never in place: `grad` may be shared or a view, and the old sum in a user's hands
             # [...] since NumPy adds two 0-d arrays to a plain number.
-            keeper.grad = (grad.copy() if keeper.grad is None else keeper.grad + grad)[...]
+            keeper.grad = (F.copy(grad) if keeper.grad is None else F.total(keeper.grad, grad))[...]
         if keeper is node:
             continue
-        parents, vjps = node.parents, node.vjps
-        node.parents, node.vjps = None, None
-        for parent, vjp in zip(parents, vjps, strict=True):
-            share = check(vjp(grad), parent, node.name)
+        grad = node.upstream(grad) if node.upstream else grad
+        edges, node.edges, node.upstream = node.edges, None, None
+        while edges:  # from the last input to the first, which is the picture: by then the VJPs that kept it are gone
+            parent, vjp = edges.pop()
+            share, vjp = check(vjp(grad), parent, node.name), None
             grads[id(parent)] = F.total(grads[id(parent)], share) if id(parent) in grads else share
-        del grad, parents, vjps, parent, vjp, share  # nothing of this node outlives its turn
+        del grad, parent, share  # nothing of this node outlives its turn
 
 
 def topological(root: "Node | Tensor") -> list:
@@ -159,9 +162,9 @@ def topological(root: "Node | Tensor") -> list:
             seen.add(id(node))
             stack.append((node, True))
             if isinstance(node, Node):
-                if node.parents is None:
+                if node.edges is None:
                     raise RuntimeError(f"backward() went through {node.name} before and freed it; run forward again")
-                stack.extend((parent, False) for parent in node.parents if id(parent) not in seen)
+                stack.extend((parent, False) for parent, _ in node.edges if id(parent) not in seen)
     return order
 
 

@@ -192,10 +192,12 @@ class _Recorder:
     def observing(self) -> Iterator[None]:
         original = F.record
 
-        def record(name: str, output: Any, inputs: Sequence[Tensor], vjps: Sequence[Callable]) -> Tensor:
-            if threading.get_ident() != self._thread:
-                return original(name, output, inputs, vjps)
-            return original(name, output, inputs, self._operation(name, output, inputs, vjps))
+        def record(
+            name: str, output: Any, inputs: Sequence[Tensor], vjps: Sequence[Callable], upstream: Any = None
+        ) -> Tensor:
+            if threading.get_ident() == self._thread:
+                vjps, upstream = self._operation(name, output, inputs, vjps, upstream)
+            return original(name, output, inputs, vjps, upstream)
 
         with ExitStack() as stack:
             for name, module in _named_modules(self._model):
@@ -235,12 +237,15 @@ class _Recorder:
         cost = of_call(kernel, function, arguments)
         self._calls.append(Row("", f"{kernel}.{function}", shape, variant, self._ended - start, cost))
 
-    def _operation(self, name: str, output: Any, inputs: Sequence[Tensor], vjps: Sequence[Callable]) -> list[Callable]:
-        """An operation has been computed: make rows of it; returns its VJPs, each of which will make rows too."""
+    def _operation(
+        self, name: str, output: Any, inputs: Sequence[Tensor], vjps: Sequence[Callable], upstream: Callable | None
+    ) -> tuple[list[Callable], Callable | None]:
+        """An operation has been computed: make rows of it; returns its VJPs and upstream, which will make rows too."""
         layer = self._layer(name, inputs)
         arrays = [output, *(tensor.data for tensor in inputs)]
         self._finish(layer, name, name, output.shape, arrays)
-        return [self._observed(vjp, layer, name) for vjp in vjps]
+        observed = [self._observed(vjp, layer, name) for vjp in vjps]
+        return observed, None if upstream is None else self._observed(upstream, layer, name)
 
     def _layer(self, operation: str, inputs: Sequence[Tensor]) -> str:
         for tensor in inputs:
@@ -257,7 +262,8 @@ class _Recorder:
         def observed(g: Any) -> Any:
             self._ended = time.perf_counter()  # what lies between two operations is the rest
             result = vjp(g)
-            self._finish(layer, f"{name} backward", "", result.shape, [g, result])
+            arrays = [a for given in (g, result) for a in (given if isinstance(given, tuple) else (given,))]
+            self._finish(layer, f"{name} backward", "", arrays[-1].shape, arrays)
             return result
 
         return observed

@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 
 from . import kernels
-from .autograd import VJP, Array, Tensor, record
+from .autograd import VJP, Array, Tensor, grad_enabled, record
 
 FLOATS = {np.dtype(np.float32), np.dtype(np.float64)}  # what the kernels compute in
 ONE_FLOAT = [{dtype} for dtype in FLOATS]
+MANY = 16  # times as many channels out as in, and a convolution is computed once more rather than kept
 
 # ---------------------------------------------------------------------------------------------- arithmetic
 
@@ -129,29 +130,41 @@ def conv2d(x: Any, weight: Any, bias: Any = None, padding: int = 0) -> Tensor:
     The first is again a correlation, of g with the kernel turned by 180 degrees.
     """
     x, weight, bias = _operands("conv2d", x, weight, bias)
-    image, w = x.data, weight.data
-    y = kernels.conv2d.forward(image, w, _data(bias), padding)
+    image, w, size = _kept(x), weight.data, x.shape[2:]
+    y = kernels.conv2d.forward(x.data, w, _data(bias), padding)
     return record("conv2d", y, *_with_bias(bias, (x, weight), (
-        lambda g: kernels.conv2d.backward_input(g, w, padding, image.shape[2:]),
-        lambda g: kernels.conv2d.backward_weight(g, image, padding, w.shape[2:]),
+        lambda g: kernels.conv2d.backward_input(g, w, padding, size),
+        lambda g: kernels.conv2d.backward_weight(g, image(), padding, w.shape[2:]),
     )))  # fmt: skip
 
 
-def conv2d_relu(x: Any, weight: Any, bias: Any = None, padding: int = 0, out: Array | None = None) -> Tensor:
+def conv2d_relu(
+    x: Any, weight: Any, bias: Any = None, padding: int = 0, out: Array | None = None, keep: bool = True
+) -> Tensor:
     """relu(conv2d(x, weight, bias, padding)) in one operation: each output is rectified as it is stored.
 
     With z = conv2d(...) and y = max(z, 0):  dL/dz = g where y > 0, 0 where y = 0  (as in `relu`; y is enough to
     tell, z is never kept), and dL/dz goes on to x, weight and bias as in `conv2d`.
     out: the array that y is written into, if given.
+    keep: whether to keep y itself for the way back (for free where the next operation keeps it too); else a byte for
+    each number, y > 0 or not.  The output of a first layer, of many more channels than x, is not kept at all: it is
+    computed once more, here and where the next convolution needs it (gradient checkpointing: Chen et al., 2016).
     """
     x, weight, bias = _operands("conv2d_relu", x, weight, bias)
-    image, w = x.data, weight.data
-    y = kernels.conv2d.forward(image, w, _data(bias), padding, relu=True, out=out)
-    upstream = _once(lambda g: kernels.relu.backward_sums(g, y))  # dL/dz, and its sum over N, H, W
-    return record("conv2d_relu", y, *_with_bias(bias, (x, weight), (
-        lambda g: kernels.conv2d.backward_input(upstream(g)[0], w, padding, image.shape[2:]),
-        lambda g: kernels.conv2d.backward_weight(upstream(g)[0], image, padding, w.shape[2:]),
-    ), lambda g: upstream(g)[1]))  # fmt: skip
+    image, w, b, size = _kept(x), weight.data, _data(bias), x.shape[2:]
+
+    def compute():
+        return kernels.conv2d.forward(image(), w, b, padding, relu=True)
+
+    y = kernels.conv2d.forward(x.data, w, b, padding, relu=True, out=out)
+    cheap = w.shape[0] >= MANY * w.shape[1] and grad_enabled()
+    passes = compute if cheap else _constant(y if keep or not grad_enabled() else kernels.relu.passes(y))
+    result = record("conv2d_relu", y, *_with_bias(bias, (x, weight), (
+        lambda dz_and_sum: kernels.conv2d.backward_input(dz_and_sum[0], w, padding, size),
+        lambda dz_and_sum: kernels.conv2d.backward_weight(dz_and_sum[0], image(), padding, w.shape[2:]),
+    ), lambda dz_and_sum: dz_and_sum[1]), upstream=lambda g: kernels.relu.backward_sums(g, passes()))  # fmt: skip
+    result.remake = compute if cheap else None
+    return result
 
 
 def conv_transpose2d(x: Any, weight: Any, bias: Any = None, stride: int = 2, out: Array | None = None) -> Tensor:
@@ -294,13 +307,18 @@ def _batch_norm(
     r = (1 / np.sqrt(var + eps)).astype(image.dtype)
     known = (image, mu, r, w, b, relu)
     y = kernels.batch_norm.normalize(*known, out=out)
-    sums = _once(lambda g: kernels.batch_norm.backward_parameters(g, *known))  # sum g xhat, sum g
 
-    def backward_input(g):
-        with_xhat, plain = sums(g) if training else (np.zeros_like(mu), np.zeros_like(mu))
+    def with_sums(g):
+        return g, *kernels.batch_norm.backward_parameters(g, *known)  # g, sum g xhat, sum g
+
+    def backward_input(g_and_sums):
+        g, with_xhat, plain = g_and_sums
+        if not training:
+            with_xhat = plain = np.zeros_like(mu)
         return kernels.batch_norm.backward_input(g, *known, plain / m, with_xhat / m)
 
-    return record(name, y, (x, weight, bias), (backward_input, lambda g: sums(g)[0], lambda g: sums(g)[1]))
+    vjps = (backward_input, lambda g_and_sums: g_and_sums[1], lambda g_and_sums: g_and_sums[2])
+    return record(name, y, (x, weight, bias), vjps, upstream=with_sums)
 
 
 def concat(tensors: list) -> Tensor:
@@ -320,10 +338,10 @@ def concat(tensors: list) -> Tensor:
     return record("concat", y, inputs, vjps)
 
 
-def center_crop(x: Any, size: Sequence[int]) -> Tensor:
+def center_crop(x: Any, size: Sequence[int], out: Array | None = None) -> Tensor:
     """The middle `size` = (h, w) of the picture; an odd margin leaves the extra pixel at the right and the bottom.
 
-    dL/dx = g in the middle, 0 around it.
+    dL/dx = g in the middle, 0 around it.   A view of x, unless `out` is given, the array to copy it into.
     """
     (x,) = _operands("center_crop", x)
     (h, w), shape = size, x.shape
@@ -331,7 +349,9 @@ def center_crop(x: Any, size: Sequence[int]) -> Tensor:
         raise ValueError(f"center_crop: cannot cut {h} x {w} px out of shape {shape}")
     top, left = (shape[2] - h) // 2, (shape[3] - w) // 2
     margin = (top, shape[2] - h - top, left, shape[3] - w - left)
-    return record("center_crop", kernels.crop(x.data, (h, w)), (x,), (lambda g: kernels.surround(g, margin),))
+    y = kernels.crop(x.data, (h, w))
+    y = y if out is None else kernels.copy_into(y, out)
+    return record("center_crop", y, (x,), (lambda g: kernels.surround(g, margin),))
 
 
 def resize(x: Any, size: Sequence[int], out: Array | None = None) -> Tensor:
@@ -476,6 +496,20 @@ def total(a: Array, b: Array) -> Array:
     return kernels.add(a, b)
 
 
+def copy(a: Array) -> Array:
+    """A gradient in memory of its own."""
+    return kernels.copy(a)
+
+
+def _kept(x: Tensor) -> Callable[[], Array]:
+    """How a VJP comes by the array of an input: it is kept, or computed once more where that costs little."""
+    return _constant(x.data) if x.remake is None else x.remake
+
+
+def _constant(array: Array) -> Callable[[], Array]:
+    return lambda: array
+
+
 def _data(x: Any) -> Any:
     """The array of a Tensor; anything else as it is."""
     return x.data if isinstance(x, Tensor) else x
@@ -517,18 +551,6 @@ def _broadcast_back(g: Array, shape: tuple) -> Array:
     g = g.sum(axis=tuple(range(g.ndim - len(shape))))
     repeated = tuple(axis for axis, n in enumerate(shape) if n == 1 and g.shape[axis] != 1)
     return g.sum(axis=repeated, keepdims=True) if repeated else g
-
-
-def _once(function: Callable[[Array], Any]) -> Callable[[Array], Any]:
-    """`function` of one gradient, computed once although several VJPs ask for it."""
-    known: list[Any] = []
-
-    def call(g: Array) -> Any:
-        if not known:
-            known.append(function(g))
-        return known[0]
-
-    return call
 
 
 def _sigmoid(x: Array) -> Array:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from . import functional as F
+from . import kernels
 from .autograd import Array, Tensor
 
 
@@ -142,7 +143,7 @@ def normal(rng: np.random.Generator, shape: tuple[int, ...], incoming: int, dtyp
 class Conv2d(Module):
     """`F.conv2d` with its weight (O, C, k, k) and bias (O,); what follows it may be done in the same operation.
 
-    relu: `F.conv2d_relu`, written into the array `out` if given.  norm (without a graph): a batch norm in evaluation,
+    relu: `F.conv2d_relu`, with its `out` and `keep`.  norm (without a graph): a batch norm in evaluation,
     which is a fixed scale and shift of every channel,
 
         weight' (W x + b - mean) r + bias'  =  (weight' r W) x  +  (b - mean) weight' r + bias',
@@ -156,17 +157,21 @@ class Conv2d(Module):
         self.bias = Tensor(np.zeros(out_channels, dtype), requires_grad=True) if bias else None
         self.padding = padding
 
-    def forward(self, x: Tensor, relu: bool = False, norm: BatchNorm2d | None = None, out: Any = None) -> Tensor:
+    def forward(
+        self, x: Tensor, relu: bool = False, norm: BatchNorm2d | None = None, out: Any = None, keep: bool = True
+    ) -> Tensor:
         weight, bias = (self.weight, self.bias) if norm is None else self.folded(norm)
         if relu:
-            return F.conv2d_relu(x, weight, bias, self.padding, out=out)
+            return F.conv2d_relu(x, weight, bias, self.padding, out=out, keep=keep)
         return F.conv2d(x, weight, bias, self.padding)
 
     def folded(self, norm: BatchNorm2d) -> tuple[Tensor, Tensor]:
         """Weight and bias of convolution and batch norm in one."""
         scale = norm.weight.data / np.sqrt(norm.running_var + norm.weight.dtype.type(norm.eps))
         shift = -norm.running_mean if self.bias is None else self.bias.data - norm.running_mean
-        return Tensor(self.weight.data * scale[:, None, None, None]), Tensor(shift * scale + norm.bias.data)
+        weight = kernels.conv2d.empty_weight(self.weight.shape, self.weight.dtype)
+        np.multiply(self.weight.data, scale[:, None, None, None], out=weight)
+        return Tensor(weight), Tensor(shift * scale + norm.bias.data)
 
 
 class ConvTranspose2d(Module):
@@ -182,7 +187,10 @@ class ConvTranspose2d(Module):
 
 
 class BatchNorm2d(Module):
-    """`F.batch_norm` with weight, bias and the running estimates of mean and variance; relu: `F.batch_norm_relu`."""
+    """`F.batch_norm` with weight, bias and the running estimates of mean and variance; relu: `F.batch_norm_relu`.
+
+    keep: as in `Conv2d`; it changes nothing here, where the output is never kept.
+    """
 
     eps = 1e-5
 
@@ -193,7 +201,7 @@ class BatchNorm2d(Module):
         self.running_var: Array = np.ones(channels, dtype)
         self.num_batches_tracked = np.zeros((), np.int64)
 
-    def forward(self, x: Tensor, relu: bool = False, out: Any = None) -> Tensor:
+    def forward(self, x: Tensor, relu: bool = False, out: Any = None, keep: bool = True) -> Tensor:
         if self.training:
             self.num_batches_tracked += 1
         arguments = (x, self.weight, self.bias, self.running_mean, self.running_var, self.training)

@@ -4,15 +4,35 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import count
 from statistics import median
 from typing import Any
 
 import numpy as np
 
-# Seconds between calls, in which threads that wait by spinning give the cores back: those of ONNX Runtime were seen
+# Seconds between turns, in which threads that wait by spinning give the cores back: those of ONNX Runtime were seen
 # to keep one busy for 50 ms after their work was done.
 REST = 0.1
+TURN = 0.3  # seconds that a turn takes, of as many calls in a row as fit
+CALLS = 10  # in a turn, at most
 FEWEST, MOST = 5, 40  # rounds, where they are chosen by time
+
+
+@dataclass
+class Times:
+    """Seconds of one action by round: of a call in a row of calls, and of the first call after a rest.
+
+    Where a turn is a single call the two are the same.
+    """
+
+    in_a_row: list[float] = field(default_factory=list)
+    after_rest: list[float] = field(default_factory=list)
+
+    def add(self, seconds: list[float]) -> None:
+        """The calls of one turn."""
+        self.after_rest.append(seconds[0])
+        self.in_a_row.append(median(seconds[1:] or seconds))
 
 
 def interleaved(
@@ -20,25 +40,41 @@ def interleaved(
     inputs: Callable[[int], Any],
     rounds: int | None,
     budget: float = 60.0,
-) -> dict[str, list[float]]:
-    """Seconds of every action in every round, one after the other in turns.
+    most: int = CALLS,
+) -> dict[str, Times]:
+    """Time every action in every round, one after the other in turns.
 
-    In turns, because a shared machine changes its speed: what one round shows all of them have seen.  Every action is
-    called once before anything is timed (compilation, allocation).  `inputs(round)` makes a round's fresh input, the
-    first that of round -1.  rounds None: as many as fit into `budget` seconds by the time that the
-    first of them took.
+    In turns, because a shared machine changes its speed: what one round shows all of them have seen.  A turn is a rest
+    and then some calls in a row.  Every action is called once before anything is timed (compilation, allocation).
+    `inputs(k)` makes a fresh input, the first for k = -1; in a round all actions get the same ones, a new one in every
+    call.  rounds None: as many as fit into `budget` seconds by the time that the first of them took.
+    most: calls in a turn, where the inputs of so many at once would take too much memory.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in actions}
+    times = {name: Times() for name in actions}
     if not actions:
-        return seconds
-    _turn(actions, inputs(-1))
+        return times
+    given = inputs(-1)
+    calls = {name: min(most, _calls_for(_turn(action, [given])[0])) for name, action in actions.items()}
+    numbers = count()
+
+    def round_() -> None:
+        fresh = [inputs(next(numbers)) for _ in range(max(calls.values()))]
+        for name, action in actions.items():
+            times[name].add(_turn(action, fresh[: calls[name]]))
+
     start = time.perf_counter()
-    _collect(seconds, _turn(actions, inputs(0)))
+    round_()
     if rounds is None:
         rounds = rounds_within(budget, time.perf_counter() - start)
-    for round_ in range(1, rounds):
-        _collect(seconds, _turn(actions, inputs(round_)))
-    return seconds
+    for _ in range(1, rounds):
+        round_()
+    return times
+
+
+def _calls_for(seconds: float) -> int:
+    """Calls that fit into a turn: one, or at least three, so that there is a median without the first."""
+    fitting = int(TURN / max(seconds, 1e-9))
+    return 1 if fitting < 3 else min(fitting, CALLS)
 
 
 def rounds_within(budget: float, one: float) -> int:
@@ -46,20 +82,15 @@ def rounds_within(budget: float, one: float) -> int:
     return max(FEWEST, min(MOST, int(budget / one)))
 
 
-def _turn(actions: Mapping[str, Callable[[Any], Any]], given: Any) -> dict[str, float]:
-    """Every action once: its seconds."""
-    seconds = {}
-    for name, action in actions.items():
-        time.sleep(REST)
+def _turn(action: Callable[[Any], Any], inputs: list[Any]) -> list[float]:
+    """A rest, then the action with each of these inputs: its seconds."""
+    time.sleep(REST)
+    seconds = []
+    for given in inputs:
         start = time.perf_counter()
         action(given)
-        seconds[name] = time.perf_counter() - start
+        seconds.append(time.perf_counter() - start)
     return seconds
-
-
-def _collect(seconds: dict[str, list[float]], found: dict[str, float]) -> None:
-    for name, value in found.items():
-        seconds[name].append(value)
 
 
 def median_ratio(first: list[float], second: list[float]) -> float:

@@ -33,21 +33,21 @@ class DoubleConv(Module):
             layers.append(Dropout(dropout, rng=rng))
         self.conv = Sequential(*layers)
 
-    def forward(self, x: Tensor, out: np.ndarray | None = None) -> Tensor:
+    def forward(self, x: Tensor, **last: Any) -> Tensor:
         """Layer after layer, but a rectifier, and at inference a batch norm, are done by the layer before them.
 
-        out: array that the result is written into where the last layer can do that; see the result's `data`.
+        last: `out` and `keep` of `F.conv2d_relu` for the last layer, if it can do that; see the result's `data`.
         """
         layers = list(self.conv)
         while layers:
             layer, following = layers.pop(0), [type(module) for module in layers[:2]]
             if following[:1] == [ReLU]:
                 del layers[:1]
-                x = layer(x, relu=True, out=None if layers else out)
+                x = layer(x, relu=True, **({} if layers else last))
             elif following == [BatchNorm2d, ReLU] and not self.training and not grad_enabled():
                 norm = layers[0]
                 del layers[:2]
-                x = layer(x, relu=True, norm=norm, out=None if layers else out)
+                x = layer(x, relu=True, norm=norm, **({} if layers else last))
             else:
                 x = layer(x)
         return x
@@ -113,40 +113,35 @@ class UNet(Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (N, in_channels, H, W) -> logits (N, out_channels, H', W'); ValueError for a size that does not fit."""
         x = self._checked(x)
-        # What will be concatenated on the way up is one array: its first channels for the skip, the rest for the
-        # up-convolution, so that nothing has to be copied there.  Where skips are cropped and no graph needs them as
-        # they were, that array is made on the way up only, and smaller.
-        at_once = self.padding == "same" or grad_enabled()
+        # What is concatenated on the way up is one array: its first channels for the skip, the rest for the
+        # up-convolution.  With padding the skip is written there at once.  Where skips are cropped the array is made
+        # on the way up, smaller, and what is left over of the skip need not be kept.
+        cropped = self.padding == "valid"
         skips: list[tuple[Tensor, Array]] = []
         for features, down in zip(self.features, self.downs, strict=True):
-            first, second = self._halves(x, features) if at_once else (None, None)
-            x = down(x, out=first)
+            first, second = (None, None) if cropped else self._halves(len(x.data), features, x.shape[2:])
+            x = down(x, out=first, keep=not cropped)
             skips.append((x, second))
             x = F.max_pool2d(x, 2)
+            del first, second  # as below: so that their memory is free as soon as nothing needs them
         x = self.bottleneck(x)
         for level, features in enumerate(reversed(self.features)):
             skip, room = skips.pop()
             size = (2 * x.shape[2], 2 * x.shape[3])
-            if self.padding == "valid":
-                skip = F.center_crop(skip, size)
-            if at_once:
-                room = kernels.crop(room, skip.shape[2:])
-            else:
-                left, room = kernels.with_room(skip.data, features)
-                skip = Tensor(left)
-                del left
+            if cropped:
+                first, room = self._halves(len(x.data), features, size)
+                skip = F.center_crop(skip, size, out=first)
+                del first
             up = self.ups[2 * level]
             x = up(x, out=room) if size == skip.shape[2:] else F.resize(up(x), skip.shape[2:], out=room)
             x = F.concat([skip, x])
-            del skip, room  # so that their memory is free for what is computed below
+            del skip, room
             x = self.ups[2 * level + 1](x)
         return self.final_conv(x)
 
-    def _halves(self, x: Tensor, features: int) -> tuple[Array, Array]:
-        """The two halves of one array, for the results of a double convolution of x and of an up-convolution."""
-        n, _, h, w = x.shape
-        lost = 4 if self.padding == "valid" else 0
-        joint = kernels.empty((n, 2 * features, h - lost, w - lost), x.dtype)
+    def _halves(self, images: int, features: int, size: Sequence[int]) -> tuple[Array, Array]:
+        """Two arrays (images, features, *size) that are the halves of one."""
+        joint = kernels.empty((images, 2 * features, *size), self.dtype)
         return joint[:, :features], joint[:, features:]
 
     def __call__(self, x: Any, **options: Any) -> Tensor:

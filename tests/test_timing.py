@@ -11,16 +11,34 @@ def no_rest(monkeypatch):
     monkeypatch.setattr(timing, "REST", 0)
 
 
-def test_actions_take_turns_and_get_fresh_input():
+def test_actions_take_turns_and_get_fresh_input(monkeypatch):
+    monkeypatch.setattr(timing, "_calls_for", lambda seconds: 3)
     calls = []
     actions = {name: (lambda given, name=name: calls.append((name, given))) for name in ("a", "b")}
-    seconds = timing.interleaved(actions, lambda round_: f"input {round_}", rounds=2)
-    assert calls == [(name, f"input {r}") for r in (-1, 0, 1) for name in ("a", "b")]
-    assert {name: len(s) for name, s in seconds.items()} == {"a": 2, "b": 2}  # the first call is not timed
+    times = timing.interleaved(actions, lambda k: f"input {k}", rounds=2)
+    turns = [[-1], [0, 1, 2], [3, 4, 5]]
+    assert calls == [(name, f"input {k}") for turn in turns for name in ("a", "b") for k in turn]
+    for name in ("a", "b"):  # the first call is not timed
+        assert len(times[name].in_a_row) == len(times[name].after_rest) == 2
+
+
+def test_calls_of_a_turn():
+    assert timing._calls_for(1.0) == 1
+    assert timing._calls_for(timing.TURN / 2.5) == 1  # two would leave no median without the first
+    assert timing._calls_for(timing.TURN / 7.5) == 7
+    assert timing._calls_for(0.0) == timing.CALLS
+
+
+def test_the_first_call_of_a_turn_stands_apart():
+    times = timing.Times()
+    times.add([9.0, 1.0, 2.0, 3.0])
+    times.add([5.0])
+    assert times.after_rest == [9.0, 5.0]
+    assert times.in_a_row == [2.0, 5.0]
 
 
 def test_one_round():
-    assert len(timing.interleaved({"a": lambda _: None}, lambda _: None, rounds=1)["a"]) == 1
+    assert len(timing.interleaved({"a": lambda _: None}, lambda _: None, rounds=1)["a"].in_a_row) == 1
 
 
 def test_nobody_to_time():
@@ -31,8 +49,8 @@ def test_rounds_by_time():
     assert timing.rounds_within(60, one=4.0) == 15
     assert timing.rounds_within(60, one=100.0) == timing.FEWEST
     assert timing.rounds_within(60, one=1e-6) == timing.MOST
-    seconds = timing.interleaved({"a": lambda _: None}, lambda _: None, rounds=None, budget=1e-9)
-    assert len(seconds["a"]) == timing.FEWEST
+    times = timing.interleaved({"a": lambda _: None}, lambda _: None, rounds=None, budget=1e-9)
+    assert len(times["a"].in_a_row) == timing.FEWEST
 
 
 def test_the_ratio_is_that_of_the_rounds():

@@ -9,7 +9,7 @@ from ..registry import Kernel, Variant, current_policy
 
 FEW_CHANNELS = {"numba": 8, "numpy": 16}  # fewer than these, and Winograd's transforms cost more than they save
 FIRST_LAYER = 4  # input channels up to which writing the output is all that counts
-FEW_TILES = 32  # as many tiles of 4 x 4 outputs pay for the transform of the weights
+FEW_TILES = {"numba": 4, "numpy": 32}  # as many tiles of 4 x 4 outputs pay for the transform of the weights
 
 
 LARGE = {
@@ -34,7 +34,7 @@ def rule(backend, arguments):
         and weight.dtype == np.float32
         and size == [3, 3]
         and min(o, c) >= FEW_CHANNELS[backend]
-        and n * -(-h // 4) * -(-w // 4) >= FEW_TILES
+        and n * -(-h // 4) * -(-w // 4) >= FEW_TILES[backend]
     )
     if backend == "numba" and not fast and c <= FIRST_LAYER:
         return "few_channels"

@@ -15,8 +15,9 @@ from numba.extending import intrinsic
 
 from .. import workers
 from ..arrays import POOL, nhwc, pad, picture, writable_picture
+from ..counters import next_task
 from ..jit import serial
-from ..simd import Vector, emitted, lanes_for, next_task, register_tile, static, vector_bytes
+from ..simd import Vector, emitted, lanes_for, register_tile, static, vector_bytes
 from . import direct
 
 TAPS = 64  # products an output, at most
@@ -41,14 +42,14 @@ def forward(x, weight, bias, padding, relu, out):
     if not fits(weight.shape, out.shape[3], x.dtype):
         direct.forward(x, weight, bias, padding, relu, out)
         return
-    o, _, kh, kw = weight.shape
+    o, c, kh, kw = weight.shape
     padded = nhwc(pad(x, (padding, padding)))
     by_tap = np.ascontiguousarray(weight.transpose(2, 3, 1, 0)).reshape(-1)
     bias = np.zeros(o, x.dtype) if bias is None else np.ascontiguousarray(bias)
     with writable_picture(out) as y:
         workers.run(
-            forward_rows, workers.count(), taps_tile_of(o, x.itemsize * 8), padded, offsets(padded, kh, kw), by_tap,
-            bias, x.dtype.type(0 if relu else -np.inf), y,
+            forward_rows, workers.count(out.size * c * kh * kw), taps_tile_of(o, x.itemsize * 8), padded,
+            offsets(padded, kh, kw), by_tap, bias, x.dtype.type(0 if relu else -np.inf), y,
         )  # fmt: skip
 
 
@@ -70,7 +71,8 @@ def backward_weight(grad, x, padding, out):
     taps = np.concatenate([taps, np.repeat(taps[-1:], -len(taps) % rows)])  # what is summed for these is not used
     tile = static(rows), static(2 if o % (2 * lanes) == 0 else 1), static(lanes)
     partial = POOL.array((SHARES, len(taps), o), x.dtype)
-    workers.run(weight_shares, workers.count(), tile, padded, taps, picture(grad), partial)
+    count = workers.count(grad.size * c * kh * kw)
+    workers.run(weight_shares, count, tile, padded, taps, picture(grad), partial)
     total = partial[0]
     for share in partial[1:]:
         total += share

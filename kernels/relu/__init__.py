@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..arrays import empty_like, expect, result
+from ..arrays import each_rows, empty, empty_like, expect, result
 from ..registry import Kernel, Variant
 
 KERNEL = Kernel(
@@ -25,18 +25,37 @@ def forward(x: np.ndarray, out=None):
 
 
 def backward(grad: np.ndarray, y: np.ndarray, out=None):
-    """grad and y = relu(x) -> gradient of x."""
-    expect("relu: grad", grad, y.shape, y)
-    out = empty_like(y) if out is None else result(out, y.shape, y.dtype)
+    """grad and y = relu(x), or `passes(y)` -> gradient of x."""
+    _expect_alike(grad, y)
+    if out is None:
+        out = empty_like(y) if y.dtype == grad.dtype else empty(y.shape, grad.dtype)
+    else:
+        result(out, y.shape, grad.dtype)
     KERNEL.run("backward", grad=grad, y=y, out=out)
     return out
 
 
 def backward_sums(grad: np.ndarray, y: np.ndarray, out=None, sums=None):
-    """grad and y = relu(x) (N, C, H, W) -> gradient of x, and its sum over N, H, W, (C,): that of a bias added to x."""
+    """As `backward`, (N, C, H, W), and the gradient's sum over N, H, W, (C,): that of a bias added to x."""
     if y.ndim != 4:
         raise ValueError(f"relu: y must have 4 axes (N, C, H, W), found shape {y.shape}")
-    expect("relu: grad", grad, y.shape, y)
-    out, sums = result(out, y.shape, y.dtype), result(sums, y.shape[1:2], y.dtype)
+    _expect_alike(grad, y)
+    out, sums = result(out, y.shape, grad.dtype), result(sums, y.shape[1:2], grad.dtype)
     KERNEL.run("backward_sums", grad=grad, y=y, out=out, sums=sums)
     return out, sums
+
+
+def passes(y: np.ndarray) -> np.ndarray:
+    """y = relu(x) (N, C, H, W) -> uint8: 1 where a gradient passes, 0 where y <= 0; all that `backward` needs of y."""
+    out = empty(y.shape, np.uint8)
+
+    def rows(image: int, part: slice) -> None:
+        stopped = np.less_equal(y[image, :, part], 0, out=out[image, :, part].view(bool))
+        np.logical_not(stopped, out=stopped)
+
+    each_rows(out, rows)
+    return out
+
+
+def _expect_alike(grad, y):
+    expect("relu: grad", grad, y.shape, None if y.dtype == np.uint8 else y)

@@ -32,7 +32,7 @@ def backward_sums(grad, y, out, sums):
 
     with writable_nhwc(out) as gx:
         pixels = [a.reshape(-1, c) for a in (nhwc(grad), nhwc(y), gx)]
-        sums[...] = total(channel_blocks(block, pixels), c, y.dtype)
+        sums[...] = total(channel_blocks(block, pixels), c, grad.dtype)
 
 
 def passes(y):

@@ -27,7 +27,7 @@ def backward_sums(grad, y, out, sums):
     (g, g_strides), (memory, strides) = pixels(grad), pixels(y)
     with writable_pixels(out) as (target, to):
         group, block = pixels_of_group(y.shape, g_strides, strides, to), rows_of_block(y.shape)
-        partial = np.empty((blocks_of(y.shape), y.shape[1]), y.dtype)
+        partial = np.empty((blocks_of(y.shape), y.shape[1]), grad.dtype)
         workers.share(
             _backward_sums, len(partial), g, g_strides, memory, strides, target, to, y.shape, group, block, partial,
             numbers=y.size,
@@ -44,9 +44,9 @@ def _forward(first, last, x, y):
 
 @serial
 def _backward(first, last, grad, y, gx):
-    zero = y.dtype.type(0)
+    zero, nothing = y.dtype.type(0), gx.dtype.type(0)
     for k in lines.numbers(first, last, y.size):
-        gx[k] = zero if y[k] <= zero else grad[k]
+        gx[k] = nothing if y[k] <= zero else grad[k]
 
 
 @serial
@@ -60,13 +60,14 @@ def _backward_sums(first, last, grad, grad_strides, y, y_strides, gx, gx_strides
 @serial
 def backward_of_rows(grad, grad_strides, y, y_strides, gx, gx_strides, shape, group, first, last, out):
     """The gradient of the rows first ... last - 1, and out (C,) = its sum."""
-    sums, zero = np.zeros(group * shape[1], y.dtype), y.dtype.type(0)
+    sums = np.zeros(group * shape[1], gx.dtype)
+    zero, nothing = y.dtype.type(0), gx.dtype.type(0)
     for row in range(first, last):
         for w in groups(shape, group):
             upstream, source = place(row, w, shape, grad_strides), place(row, w, shape, y_strides)
             target = place(row, w, shape, gx_strides)
             for k in numbers(w, shape, group):
-                g = zero if y[source + k] <= zero else grad[upstream + k]
+                g = nothing if y[source + k] <= zero else grad[upstream + k]
                 gx[target + k] = g
                 sums[k] += g
     folded(sums, group, out)

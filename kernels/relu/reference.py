@@ -11,7 +11,10 @@ def forward(x, out):
 
 
 def backward(grad, y, out):
-    """grad, y = relu(x) and out of one shape: the gradient passes unless y <= 0, so the derivative at 0 is 0."""
+    """grad, y = relu(x) and out of one shape: the gradient passes unless y <= 0, so the derivative at 0 is 0.
+
+    Instead of y there may be bytes, 1 where it passes.
+    """
     out[...] = np.where(y <= 0, 0, grad)
 
 

@@ -25,11 +25,15 @@ CHECKED = -2  # the round whose input is checked; timing begins with round -1
 
 @dataclass(frozen=True)
 class Result:
-    """seconds: of every round.  error: of inference the largest difference from the same network in float64, in
-    standard deviations of the logits; of training 1 - the smallest cosine of a gradient with the reference's."""
+    """seconds: of every round, calls in a row; after_rest: likewise, the first call after a rest.
+
+    error: of inference the largest difference from the same network in float64, in standard deviations of the logits;
+    of training 1 - the smallest cosine of a gradient with the reference's.
+    """
 
     contender: str
     seconds: list[float]
+    after_rest: list[float]
     flops: float
     error: float
 
@@ -77,9 +81,11 @@ def compare(
         actions = {name: lambda given, c=c: c.infer(given[0]) for name, c in rivals.items()}
     else:
         actions = {name: lambda given, c=c: c.train(*given) for name, c in rivals.items()}
-    seconds = timing.interleaved(actions, lambda round_: work.draw(round_, model), rounds, budget)
+    times = timing.interleaved(actions, lambda k: work.draw(k, model), rounds, budget)
     flops = work.flops(mode, model)
-    comparison.results = [Result(name, s, flops, errors[name][0]) for name, s in seconds.items()]
+    comparison.results = [
+        Result(name, t.in_a_row, t.after_rest, flops, errors[name][0]) for name, t in times.items()
+    ]
     POOL.clear()
     return comparison
 
@@ -175,8 +181,8 @@ def scale(works: Sequence[Work], name: str, threads: int, rounds: int | None = N
     actions = {
         str(work.shape): lambda given, shape=work.shape: rivals[shape].infer(given[shape]) for work in works
     }
-    seconds = timing.interleaved(
-        actions, lambda round_: {work.shape: work.draw(round_, model)[0] for work in works}, rounds, budget
+    times = timing.interleaved(
+        actions, lambda k: {work.shape: work.draw(k, model)[0] for work in works}, rounds, budget
     )
     POOL.clear()
-    return Scaling(name, {work.shape[2] * work.shape[3]: seconds[str(work.shape)] for work in works})
+    return Scaling(name, {work.shape[2] * work.shape[3]: times[str(work.shape)].in_a_row for work in works})

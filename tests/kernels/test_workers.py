@@ -67,9 +67,9 @@ def test_little_work_is_one_call_in_the_callers_thread(use_threads):
 
     workers.share(function, 100, numbers=2 * workers.LEAST - 1)
     assert calls == [(0, 100, threading.current_thread())]
-    assert workers._helpers._count == 0
+    assert len(workers._helpers._threads) == 0
     workers.share(function, 100, numbers=2 * workers.LEAST)
-    assert workers._helpers._count == 1
+    assert len(workers._helpers._threads) == 1
 
 
 def test_as_many_workers_as_threads_were_asked_for_but_no_more_than_cores(use_threads):
@@ -205,7 +205,7 @@ def test_an_error_in_a_helper_reaches_the_caller_and_leaves_the_helper_usable():
         workers.run(work, 2)
     meet, there = at_once(2)
     workers.run(meet, 2)
-    assert sorted(there) == [0, 1] and workers._helpers._count == 1
+    assert sorted(there) == [0, 1] and len(workers._helpers._threads) == 1
 
 
 # -------------------------------------------------------------------------------------------------------- forks
