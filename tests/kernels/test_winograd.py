@@ -125,7 +125,9 @@ def test_the_rule():
     assert chosen(64, 64, 100, k=1) == "direct"
     assert chosen(1, 64, 100) == "few_channels"
     assert chosen(64, 2, 100) == "direct"
-    assert chosen(64, 64, 8) == "direct" and chosen(64, 64, 8, n=8) == "winograd4"
+    assert chosen(64, 64, 4) == "direct" and chosen(64, 64, 4, n=4) == chosen(64, 64, 8) == "winograd4"
+    numpy = {"backend": "numpy"}
+    assert chosen(64, 64, 8, **numpy) == "im2col" and chosen(64, 64, 8, n=8, **numpy) == "winograd_gemm"
     with mn.policy("exact"):
         assert chosen(64, 64, 100) == "direct"
         assert chosen(64, 64, 100, backend="numpy") == "im2col"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import minunet as mn
-from minunet.kernels import threads, workers
+from minunet.kernels import cores, threads, workers
 
 SOON = 20  # seconds after which a test that waits has failed
 MUCH = 1 << 30  # numbers, so that all threads are called
@@ -45,6 +45,12 @@ def at_once(count):
 
 
 # ------------------------------------------------------------------------------------------------ how work is cut
+
+
+def test_few_multiplications_are_left_to_the_caller(use_threads):
+    use_threads(3)
+    assert workers.count(workers.FEW - 1) == 1
+    assert workers.count(workers.FEW) == workers.count() == 3
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
@@ -232,3 +238,40 @@ raise SystemExit(status if met() else 1)
 def test_a_forked_child_has_helpers_of_its_own():
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+# ------------------------------------------------------------------------------------------------------- waiting
+
+
+@pytest.mark.skipif(cores.here() is None or cores.number() < 2, reason="needs Linux and two cores")
+def test_helpers_keep_off_the_core_of_their_caller_who_may_go_where_he_will(use_threads):
+    use_threads(2)
+    before = os.sched_getaffinity(0)
+    meet, there = at_once(2)
+    workers.run(meet, 2)
+    (helper,) = workers._helpers._threads
+    kept_off = cores.ALLOWED - os.sched_getaffinity(helper.native_id)
+    assert len(kept_off) == 1 and kept_off == {workers._helpers._core}
+    assert os.sched_getaffinity(0) == before
+
+
+def test_a_counter_that_has_moved_is_seen_and_one_that_has_not_is_given_up():
+    counters = pytest.importorskip("minunet.kernels.counters")
+    still, moved = np.zeros(1, np.int64), np.ones(1, np.int64)
+    counters.watch(still, 3)
+    counters.watch(moved, 1 << 62)  # would look for longer than anybody waits
+
+
+def test_every_call_has_a_counter_of_its_own_that_helpers_were_told_of(use_threads):
+    use_threads(2)
+    counters = []
+
+    def function(worker, counter):
+        if worker == 0:
+            counters.append(counter)
+
+    announced = workers._helpers._next_counter
+    workers.run(function, 2)
+    workers.run(function, 2)
+    assert counters[0] is announced and counters[1] is not announced
+    assert counters[0][0] == counters[1][0] == 0
