@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minunet.errors import UsageError
+from minunet.functional import MANY
 from minunet.predict import preprocessing_of
 from minunet.unet import UNet, legal_sides
 
@@ -57,7 +58,7 @@ class _Walk:
         features = architecture["features"]
         skips = []
         for level, count in enumerate(features):
-            self.double_conv(f"downs.{level}", count)
+            self.double_conv(f"downs.{level}", count, cropped=self.valid)
             skips.append(self.size)
             self.pool(f"pool {level}")
         self.double_conv("bottleneck", 2 * features[-1])
@@ -69,11 +70,17 @@ class _Walk:
             self.double_conv(f"ups.{2 * i + 1}", count)
         self.conv("final_conv", architecture["out_channels"], kernel=1, bias=True, plain=True)
 
-    def double_conv(self, name: str, count: int) -> None:
-        for place in (0, 3) if self.norm else (0, 2):
-            self.conv(f"{name}.conv.{place}", count, kernel=3, bias=not self.norm)
+    def double_conv(self, name: str, count: int, cropped: bool = False) -> None:
+        first, second = (0, 3) if self.norm else (0, 2)
+        cheap = not self.norm and count >= MANY * self.channels  # computed once more
+        self.conv(f"{name}.conv.{first}", count, kernel=3, bias=not self.norm, output=0 if cheap else 1)
+        byte = 0 if self.norm else 1 / 4  # of a float32
+        self.conv(f"{name}.conv.{second}", count, kernel=3, bias=not self.norm, output=byte if cropped else 1)
 
-    def conv(self, name: str, count: int, *, kernel: int, bias: bool, plain: bool = False) -> None:
+    def conv(
+        self, name: str, count: int, *, kernel: int, bias: bool, plain: bool = False, output: float = 1
+    ) -> None:
+        """output: the share of what leaves the layer that is kept."""
         if self.valid:
             self.size = (self.size[0] - kernel + 1, self.size[1] - kernel + 1)
         weights = count * self.channels * kernel**2
@@ -82,7 +89,7 @@ class _Walk:
         if not plain:
             kind += ", norm, ReLU" if self.norm else ", ReLU"
             parameters += 2 * count if self.norm else 0
-        kept = 1 if plain else 1 + self.norm
+        kept = 1 if plain else output + self.norm
         self.add(name, kind, count, parameters, weights * self.size[0] * self.size[1], kept)
 
     def pool(self, name: str) -> None:
@@ -93,8 +100,8 @@ class _Walk:
         weights = 4 * self.channels * count
         macs = weights * self.size[0] * self.size[1]
         self.size = (2 * self.size[0], 2 * self.size[1])
-        # It is written beside the skip, into an array of the skip's size.
-        kept = skip[0] * skip[1] / (self.size[0] * self.size[1])
+        # It is written beside the skip, into an array of the skip's size, or beside a copy of the skip's middle.
+        kept = 2 if self.valid else skip[0] * skip[1] / (self.size[0] * self.size[1])
         self.add(name, "up-conv 2x2", count, weights + count, macs, kept)
 
     def add(self, name: str, kind: str, count: int, parameters: int, macs: int, kept: float) -> None:

@@ -403,7 +403,7 @@ def test_info_of_the_published_networks(channels, padding, norm, side, parameter
 @pytest.mark.parametrize("padding, norm, side", [("same", "batch", 96), ("valid", None, 108)])
 def test_info_knows_what_a_training_step_keeps(padding, norm, side, monkeypatch):
     monkeypatch.setattr(pool, "POOLED", 1 << 40)  # tracemalloc does not see what lies in the pool
-    model = mn.UNet(1, 2, features=(8, 16), padding=padding, norm=norm, seed=0)
+    model = mn.UNet(1, 2, features=(16, 32), padding=padding, norm=norm, seed=0)
     x = np.zeros((1, 1, side, side), np.float32)
     model(x)  # compiles
     tracemalloc.start()
