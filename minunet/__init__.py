@@ -16,9 +16,11 @@ from .unet import UNet
 
 if TYPE_CHECKING:
     from .data import separate_touching
+    from .evaluation import evaluate
     from .explanation import explain
     from .gradient_check import gradcheck
     from .metrics import label_instances
+    from .notebook import show
     from .train import fit
     from .weights import FileFormatError, load, save
 
@@ -27,6 +29,7 @@ __version__ = "0.1.0"
 # What stands above the network is imported when it is first used: `import minunet` costs NumPy and little more.
 _LATER = {
     "FileFormatError": "weights",
+    "evaluate": "evaluation",
     "explain": "explanation",
     "fit": "train",
     "gradcheck": "gradient_check",
@@ -34,6 +37,7 @@ _LATER = {
     "load": "weights",
     "save": "weights",
     "separate_touching": "data",
+    "show": "notebook",
 }
 
 __all__ = [
@@ -41,6 +45,7 @@ __all__ = [
     "FileFormatError",
     "Tensor",
     "UNet",
+    "evaluate",
     "explain",
     "fit",
     "functional",
@@ -56,6 +61,7 @@ __all__ = [
     "save",
     "separate_touching",
     "set_num_threads",
+    "show",
     "use_backend",
 ]
 

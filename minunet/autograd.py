@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from . import display
+
 Array = Any  # numpy.ndarray, or an array of another library with the same methods
 VJP = Callable[[Array], Array]
 
@@ -56,10 +58,6 @@ class Tensor:
         """The value of a tensor of one element, as a Python number."""
         return self.data.item()
 
-    def __repr__(self) -> str:
-        graph = f", from {self.node.name}" if self.node else ", requires_grad=True" if self.requires_grad else ""
-        return f"Tensor({np.array2string(np.asarray(self.data), threshold=8, precision=4)}, {self.dtype}{graph})"
-
     def retain_grad(self) -> None:
         """Keep the gradient of this intermediate result in `.grad` too, at the next backward()."""
         if self.node:
@@ -78,6 +76,10 @@ class Tensor:
                 raise ValueError(f"backward() on a tensor of shape {self.shape} needs `grad`, an array of that shape")
             grad = np.ones_like(self.data)
         walk(self.node or self, check(grad.data if isinstance(grad, Tensor) else grad, self, "backward"))
+
+    # How it shows itself, in Python and in a notebook.
+    def __repr__(self): return display.tensor_text(self)  # fmt: skip
+    def _repr_html_(self): return display.tensor_html(self)  # fmt: skip
 
     # Operators: one line each, the mathematics is in functional.py.
     def __add__(self, other): return F.add(self, other)  # fmt: skip

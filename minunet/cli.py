@@ -1,12 +1,13 @@
 """The command line: what is asked for, and errors turned into an exit status.
 
 0 done, 1 the work failed, 2 the command line or the data is wrong, 130 interrupted. The work
-itself is in runs.py (train), predict_files.py, info.py, demo.py and bench/command.py.
+itself is in runs.py (train), predict_files.py, evaluate_files.py, doctor/, info.py, demo.py and bench/command.py.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import math
 import os
@@ -72,6 +73,10 @@ def exit_status(error: BaseException) -> int:
     if isinstance(error, (FileNotFoundError, NotADirectoryError, IsADirectoryError,
                           FileExistsError, PermissionError)):  # fmt: skip
         return _say(_os_error(error), WRONG)
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return _say(f"{_os_error(error)}; give a shorter one", WRONG)
+    if isinstance(error, OSError) and error.errno == errno.EROFS:
+        return _say(f"{_os_error(error)}; give a folder that can be written", WRONG)
     if isinstance(error, OSError):
         return _say(_os_error(error), FAILED)
     if isinstance(error, WorkFailed):
@@ -118,10 +123,13 @@ def sigterm_as_interrupt() -> Iterator[None]:
 
 @contextmanager
 def plain_warnings() -> Iterator[None]:
-    """Warnings as one line on stderr, without the place in the code that they come from."""
+    """Warnings as one line on stderr, each text once, without the place in the code that they come from."""
+    said = set()  # Python's own memory of them is lost when someone else catches warnings meanwhile
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        print(f"minunet: warning: {message}", file=sys.stderr)
+        if str(message) not in said:
+            print(f"minunet: warning: {message}", file=sys.stderr)
+        said.add(str(message))
 
     with warnings.catch_warnings():
         warnings.simplefilter("once", UserWarning)
@@ -173,7 +181,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"minunet {__version__}")
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for add in (_add_demo, _add_train, _add_predict, _add_info, _add_gradcheck, _add_bench):
+    for add in (_add_demo, _add_train, _add_predict, _add_evaluate, _add_doctor, _add_info, _add_gradcheck, _add_bench):
         add(commands)
     return parser
 
@@ -195,6 +203,7 @@ def _add_demo(commands: Any) -> None:
 
 
 def _add_train(commands: Any) -> None:
+    from minunet.budget import VALIDATIONS
     from minunet.data import TARGETS
     from minunet.runs import FEATURES, MINUTES
     from minunet.train import LOSSES, SCHEDULES, Recipe
@@ -204,13 +213,17 @@ def _add_train(commands: Any) -> None:
     parser.add_argument("masks", metavar="MASKS", type=Path, help="folder of masks, same names")
     parser.add_argument("--out", metavar="RUN", type=Path, required=True, help="folder to write")
     parser.add_argument("--overwrite", action="store_true", help="replace the run in that folder")
+    parser.add_argument("--resume", action="store_true",
+                        help="go on with the run in that folder; only the two folders are needed")  # fmt: skip
+    parser.add_argument("--overfit", nargs="?", const="", metavar="NAME",
+                        help="a test of a minute: learn one image by heart (default: the first)")  # fmt: skip
     _add_length(parser, f"{MINUTES:g}", "the whole command takes M minutes")
-    parser.add_argument("--seed", type=_natural, default=Recipe.seed, help="split, weights, batches")
+    parser.add_argument("--seed", type=_natural, help=f"split, weights, batches (default: {Recipe.seed})")
 
     data = parser.add_argument_group("data")
-    data.add_argument("--mask-suffix", default="", metavar="TEXT", help="a.png <-> aTEXT.png")
-    data.add_argument("--target", choices=TARGETS, default="auto", help="what mask values mean")
-    data.add_argument("--validation", type=float, default=0.2, metavar="SHARE",
+    data.add_argument("--mask-suffix", metavar="TEXT", help="a.png <-> aTEXT.png")
+    data.add_argument("--target", choices=TARGETS, help="what mask values mean (default: auto)")
+    data.add_argument("--validation", type=float, metavar="SHARE",
                       help="share of images that is not trained on (default: 0.2)")  # fmt: skip
 
     network = parser.add_argument_group("network")
@@ -223,19 +236,21 @@ def _add_train(commands: Any) -> None:
     network.add_argument("--init", type=Path, metavar="MODEL", help="start from this model")
 
     recipe = parser.add_argument_group("training")
-    recipe.add_argument("--batch", type=_positive, default=Recipe.batch_size, metavar="N",
+    recipe.add_argument("--batch", dest="batch_size", type=_positive, metavar="N",
                         help=f"images a step (default: {Recipe.batch_size})")  # fmt: skip
     recipe.add_argument("--crop", type=_size, metavar="N or HxW",
                         help="size of the crops (default: to fit the images, up to 128)")  # fmt: skip
-    recipe.add_argument("--lr", type=float, default=Recipe.lr,
+    recipe.add_argument("--lr", type=float,
                         help=f"largest learning rate (default: {Recipe.lr:g})")  # fmt: skip
-    recipe.add_argument("--schedule", choices=SCHEDULES, default=Recipe.schedule,
+    recipe.add_argument("--schedule", choices=SCHEDULES,
                         help=f"of the learning rate (default: {Recipe.schedule})")  # fmt: skip
-    recipe.add_argument("--weight-decay", type=float, default=Recipe.weight_decay, metavar="X",
+    recipe.add_argument("--weight-decay", type=float, metavar="X",
                         help=f"default: {Recipe.weight_decay:g}")  # fmt: skip
-    recipe.add_argument("--loss", choices=LOSSES, help="default: ce (cross entropy)")
-    recipe.add_argument("--no-augment", dest="augment", action="store_false",
+    recipe.add_argument("--loss", choices=LOSSES, help="default: ce+dice (cross entropy and Dice)")
+    recipe.add_argument("--no-augment", dest="augment", action="store_const", const=False,
                         help="no random flips and turns")  # fmt: skip
+    recipe.add_argument("--patience", type=_positive, metavar="N",
+                        help=f"end after N of {VALIDATIONS} looks without a better model (default: never)")  # fmt: skip
     _add_machine(parser)
 
 
@@ -251,6 +266,57 @@ def _add_predict(commands: Any) -> None:
                         help="STEM_overlay.png: the mask drawn over the image")  # fmt: skip
     parser.add_argument("--probabilities", action="store_true",
                         help="STEM_prob.npy: float32 (classes, height, width)")  # fmt: skip
+    _add_machine(parser)
+
+
+def _add_evaluate(commands: Any) -> None:
+    from minunet.data import TARGETS
+    from minunet.evaluate_files import WORST
+
+    parser = _command(commands, "evaluate", "hold a model's predictions against known masks", _evaluate)
+    parser.add_argument("model", metavar="MODEL", type=Path, help="model.safetensors or .npz")
+    parser.add_argument("images", metavar="IMAGES", type=Path, help="folder of images")
+    parser.add_argument("masks", metavar="MASKS", type=Path, help="folder of masks, same names")
+    parser.add_argument("--mask-suffix", default="", metavar="TEXT", help="a.png <-> aTEXT.png")
+    parser.add_argument("--target", choices=TARGETS,
+                        help="what mask values mean (default: the same as in the model's training)")  # fmt: skip
+    parser.add_argument("--held-out", action="store_true",
+                        help="only the images that the model's training kept for validation")  # fmt: skip
+    parser.add_argument("--worst", type=_positive, default=WORST, metavar="N",
+                        help=f"images to list and draw (default: {WORST})")  # fmt: skip
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for worst.png, the worst images drawn")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers for machines")
+    _add_machine(parser)
+
+
+def _add_doctor(commands: Any) -> None:
+    from minunet.data import TARGETS
+    from minunet.runs import FEATURES
+    from minunet.train import Recipe
+
+    parser = _command(commands, "doctor", "tell what is wrong with a data set, before hours are spent on it", _doctor)
+    parser.add_argument("images", metavar="IMAGES", type=Path, help="folder of images")
+    parser.add_argument("masks", metavar="MASKS", type=Path, help="folder of masks, same names")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for doctor.png, images with their masks")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was found for machines")
+
+    data = parser.add_argument_group("data, as in train")
+    data.add_argument("--mask-suffix", default="", metavar="TEXT", help="a.png <-> aTEXT.png")
+    data.add_argument("--target", choices=TARGETS, default="auto", help="what mask values mean")
+    data.add_argument("--validation", type=float, default=0.2, metavar="SHARE",
+                      help="share of images that is not trained on (default: 0.2)")  # fmt: skip
+    data.add_argument("--seed", type=_natural, default=Recipe.seed, help="of the split")
+
+    settings = parser.add_argument_group("settings, as in train, for the memory and time that they need")
+    features = ",".join(map(str, FEATURES))
+    settings.add_argument("--features", type=_features, metavar="N,N,...",
+                          help=f"channels of each level (default: {features})")  # fmt: skip
+    settings.add_argument("--padding", choices=("same", "valid"), help="default: same")
+    settings.add_argument("--norm", choices=("batch", "none"), help="default: batch")
+    settings.add_argument("--batch", type=_positive, default=Recipe.batch_size, metavar="N",
+                          help=f"images a step (default: {Recipe.batch_size})")  # fmt: skip
+    settings.add_argument("--crop", type=_size, metavar="N or HxW",
+                          help="size of the crops (default: to fit the images, up to 128)")  # fmt: skip
     _add_machine(parser)
 
 
@@ -325,23 +391,22 @@ def _demo(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
+    from dataclasses import fields
+
+    from minunet.overfit import overfit_run
     from minunet.runs import TrainOptions, train_run
     from minunet.train import Recipe
 
-    recipe = Recipe(
-        batch_size=options.batch,
-        crop=options.crop,
-        lr=options.lr,
-        schedule=options.schedule,
-        weight_decay=options.weight_decay,
-        loss=options.loss,
-        augment=options.augment,
-        seed=options.seed,
-    )
-    names = ("images", "masks", "out", "overwrite", "steps", "minutes", "mask_suffix", "target", "validation",
-             "features", "padding", "norm", "dropout", "init")  # fmt: skip
-    asked = {name: getattr(options, name) for name in names}
-    train_run(TrainOptions(**asked, recipe=recipe), options.started)
+    def chosen(cls: Any) -> dict[str, Any]:
+        values = {field.name: getattr(options, field.name, None) for field in fields(cls)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    recipe, rest = chosen(Recipe), chosen(TrainOptions)
+    wanted = TrainOptions(**rest, recipe=Recipe(**recipe), asked=frozenset(recipe) | frozenset(rest))
+    if options.overfit is None:
+        train_run(wanted, options.started)
+    else:
+        overfit_run(wanted, options.overfit, options.started)
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -350,6 +415,23 @@ def _predict(options: argparse.Namespace) -> None:
     names = ("model", "out", "instances", "overlay", "probabilities")
     asked = {name: getattr(options, name) for name in names}
     predict_files(PredictOptions(**asked, inputs=tuple(options.inputs)))
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from minunet.evaluate_files import EvaluateOptions, evaluate_files
+
+    names = ("model", "images", "masks", "mask_suffix", "target", "held_out", "out", "worst", "json")
+    evaluate_files(EvaluateOptions(**{name: getattr(options, name) for name in names}))
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    from minunet.doctor import Question
+    from minunet.doctor.command import doctor
+
+    names = ("images", "masks", "mask_suffix", "target", "validation", "seed",
+             "crop", "batch", "features", "padding", "norm")  # fmt: skip
+    question = Question(**{name: getattr(options, name) for name in names})
+    doctor(question, options.out, options.json)
 
 
 def _info(options: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from minunet import metrics, pictures
+from minunet import pictures
 from minunet.data import Dataset, cells, from_arrays, write_image
 from minunet.errors import UsageError
 from minunet.extras import MissingExtra, require
@@ -49,7 +49,7 @@ def demo(out: Path, seed: int, steps: int | None, minutes: float | None) -> Hist
     trainer = Trainer(model, training, validation, Recipe(seed=seed, **RECIPE))
     print(f"network   {describe_model(model)}")
     print("score     mean IoU of cells: their overlap with the truth, 0 to 1, mean over the images")
-    baselines = metrics.baselines(validation)
+    baselines = trainer.baselines
     drawing = pictures.available()
     trainer.warm_up()
     with progress() as display:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+_TEMPORARY = ".minunet-"  # how the names of temporaries begin; they end in .tmp
+
 
 def atomic_write(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> None:
     """Call `write(file)` on a temporary binary file, then rename it to `path`.
@@ -19,11 +21,12 @@ def atomic_write(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
     file that it points to is replaced.
 
     Raises FileNotFoundError where the folder does not exist, OSError where `path` is a folder
-    or a device, and whatever `write` raises.
+    or a device, and whatever `write` raises. What the system refuses (a full disk, no permission)
+    is told with the name of `path`, not with that of the temporary.
     """
     target = Path(os.path.realpath(path))
     mode = _mode(target)
-    temporary = target.with_name(f".minunet-{os.urandom(8).hex()}.tmp")
+    temporary = target.with_name(f"{_TEMPORARY}{os.urandom(8).hex()}.tmp")
     try:
         with open(temporary, "xb") as file:
             write(file)
@@ -32,11 +35,19 @@ def atomic_write(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
         if mode is not None:
             os.chmod(temporary, mode)
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+        if isinstance(error, OSError) and error.errno is not None:
+            error.filename, error.filename2 = os.fspath(path), None
         raise
     _sync_folder(target.parent)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove the temporaries of writers that were killed (no other process may be writing there)."""
+    for temporary in folder.glob(f"{_TEMPORARY}*.tmp"):
+        temporary.unlink(missing_ok=True)
 
 
 def _mode(target: Path) -> int | None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from minunet.data.dataset import Dataset
 
 BINS = 256
+SQUARES = 1e100  # numbers from 1 / SQUARES to SQUARES have sums of squares that float64 holds
 
 
 def iou(prediction: np.ndarray, truth: np.ndarray) -> float:
@@ -56,14 +57,34 @@ def confusion(prediction: np.ndarray, truth: np.ndarray, classes: int) -> np.nda
 
 def iou_per_class(counts: np.ndarray) -> np.ndarray:
     """IoU of each class (K,) from a `confusion`; NaN for a class that occurs nowhere."""
-    hits = np.diagonal(counts).astype(np.float64)
-    union = counts.sum(axis=0) + counts.sum(axis=1) - hits
-    return np.divide(hits, union, out=np.full(len(counts), np.nan), where=union > 0)
+    hits = np.diagonal(counts)
+    return _share(hits, counts.sum(axis=0) + counts.sum(axis=1) - hits)
 
 
 def mean_iou_classes(counts: np.ndarray) -> float:
     """Mean of `iou_per_class` over the classes that occur in truth or prediction."""
     return float(np.nanmean(iou_per_class(counts)))
+
+
+def dice_per_class(counts: np.ndarray) -> np.ndarray:
+    """Dice of each class (K,) from a `confusion`; NaN for a class that occurs nowhere."""
+    overlap = iou_per_class(counts)
+    return 2 * overlap / (1 + overlap)
+
+
+def precision_per_class(counts: np.ndarray) -> np.ndarray:
+    """Share of the pixels predicted as a class that are of it (K,); NaN for a class that is never predicted."""
+    return _share(np.diagonal(counts), counts.sum(axis=0))
+
+
+def recall_per_class(counts: np.ndarray) -> np.ndarray:
+    """Share of a class's true pixels that are predicted as it (K,); NaN for a class without true pixels."""
+    return _share(np.diagonal(counts), counts.sum(axis=1))
+
+
+def pixel_error(counts: np.ndarray) -> float:
+    """Share of wrong pixels, from a `confusion`; NaN where there is no pixel."""
+    return 1 - float(_share(np.trace(counts)[None], counts.sum()[None])[0])
 
 
 def score(predictions: Sequence[np.ndarray], truths: Sequence[np.ndarray], classes: int) -> float:
@@ -82,9 +103,12 @@ def otsu_threshold(image: np.ndarray) -> float:
     value as threshold, so that nothing lies above.
     """
     values = np.asarray(image, np.float64)
-    low, high = values.min(), values.max()
+    low, high = float(values.min()), float(values.max())
     if low == high:
-        return float(low)
+        return low
+    size = max(-low, high)
+    if size > SQUARES or high - low < max(BINS * np.spacing(size), 1 / SQUARES):
+        return _otsu_of_extremes(values)
     counts, edges = np.histogram(values, BINS, (low, high))
     below = np.cumsum(counts)[:-1]  # pixels on the darker side of each inner edge
     above = values.size - below
@@ -94,6 +118,14 @@ def otsu_threshold(image: np.ndarray) -> float:
     between = below * above * (sum_below / below - sum_above / above) ** 2
     best = np.flatnonzero(between >= between.max() * (1 - 1e-12))
     return float(edges[1:-1][best[len(best) // 2]])
+
+
+def _otsu_of_extremes(values: np.ndarray) -> float:
+    """Otsu's threshold where 256 bins do not fit between minimum and maximum, or squares leave the range
+    of numbers: of the values' places from 0 to 1, and given as the largest value below it."""
+    scaled = values / np.abs(values).max()  # now no difference overflows
+    places = (scaled - scaled.min()) / np.ptp(scaled)
+    return float(values[places <= otsu_threshold(places)].max())
 
 
 def otsu_foreground(image: np.ndarray) -> np.ndarray:
@@ -111,26 +143,38 @@ def baselines(dataset: Dataset) -> dict[str, float]:
     added: there it is the floor that a model has to beat.
     """
     truths, classes = dataset.truth, dataset.coding.classes
-    background = score([np.zeros_like(truth) for truth in truths], truths, classes)
+    return {name: score(found, truths, classes) for name, found in baseline_predictions(dataset).items()}
+
+
+def baseline_predictions(dataset: Dataset) -> dict[str, list[np.ndarray]]:
+    """What each of the `baselines` takes the images for: class indices (H, W), one array an image."""
+    truths, classes = dataset.truth, dataset.coding.classes
     bright = [otsu_foreground(image) for image in dataset.raw]
-    found = {"all background": background, "Otsu": _best_sides(bright, truths, classes)}
+    sides = np.array(_best_sides(bright, truths, classes))
+    found = {
+        "all background": [np.zeros_like(truth) for truth in truths],
+        "Otsu": [sides[b.astype(np.int64)] for b in bright],
+    }
     if classes == 2 and 2 * sum(map(np.count_nonzero, truths)) > sum(t.size for t in truths):
-        found["all foreground"] = score([np.ones_like(t) for t in truths], truths, classes)
+        found["all foreground"] = [np.ones_like(truth) for truth in truths]
     return found
 
 
-def _best_sides(bright: list[np.ndarray], truths: list[np.ndarray], classes: int) -> float:
+def _best_sides(bright: list[np.ndarray], truths: list[np.ndarray], classes: int) -> tuple[int, int]:
+    """The classes of the dark and of the bright side that score best."""
     if classes == 2:
-        return max(mean_iou_cells(bright, truths), mean_iou_cells([~b for b in bright], truths))
+        upright = mean_iou_cells(bright, truths) >= mean_iou_cells([~b for b in bright], truths)
+        return (0, 1) if upright else (1, 0)
     # Rows = true class, columns 0 and 1 = dark and bright side, over all images.
     pairs = zip(bright, truths, strict=True)
     sides = np.sum([confusion(b.astype(np.int64), t, classes)[:, :2] for b, t in pairs], axis=0)
-    best = 0.0
-    for dark_and_bright in permutations(range(classes), 2):
+
+    def score_of(dark_and_bright: tuple[int, int]) -> float:
         counts = np.zeros((classes, classes), np.int64)
         counts[:, dark_and_bright] = sides
-        best = max(best, mean_iou_classes(counts))
-    return best
+        return mean_iou_classes(counts)
+
+    return max(permutations(range(classes), 2), key=score_of)
 
 
 def label_instances(
@@ -149,6 +193,11 @@ def label_instances(
     keep = np.bincount(pieces.ravel(), minlength=count + 1) >= min_size
     keep[0] = False
     return (np.cumsum(keep) * keep).astype(np.int32)[pieces]
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """part / whole in float64, NaN where the whole is 0."""
+    return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=np.asarray(whole) > 0)
 
 
 def _paired(

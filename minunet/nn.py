@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from . import display, kernels
 from . import functional as F
-from . import kernels
 from .autograd import Array, Tensor
 
 
@@ -26,6 +26,9 @@ class Module:
 
     def __call__(self, x: Any, **options: Any) -> Tensor:
         return self.forward(x if isinstance(x, Tensor) else Tensor(x), **options)
+
+    def __repr__(self) -> str:
+        return display.module_text(self)
 
     def modules(self) -> Iterator[Module]:
         """This module and all below it."""

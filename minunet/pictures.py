@@ -1,4 +1,4 @@
-"""Pictures to judge a model by: overlays, image rows with uncertainty, curves.
+"""Pictures to judge a model by: overlays, image rows with uncertainty or with mistakes, curves.
 
 Class colours are those of Okabe and Ito, which colour-blind readers can tell apart; class 0
 (the background) stays clear.
@@ -30,6 +30,12 @@ CLASS_COLORS = np.array(
     ],
     dtype=np.uint8,
 )
+# Mistakes: colours that stand apart from each other for every kind of sight, over a darkened grey image.
+MISTAKES = {
+    "missed": np.array((0, 190, 255), np.uint8),
+    "added": np.array((255, 90, 0), np.uint8),
+    "another class": np.array((255, 235, 60), np.uint8),
+}
 INK, MUTED, GRID = "#1a1a1a", "#5f5f5f", "#d9d9d9"
 LOSS_COLOR, SCORE_COLOR = "#0072b2", "#d55e00"
 
@@ -83,6 +89,20 @@ def outline(classes: np.ndarray) -> np.ndarray:
     return lowest < classes
 
 
+def mistakes(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """The image, grey and darkened, with its wrong pixels in the colours of `MISTAKES`; uint8 (H, W, 3).
+
+    missed: background where truth has a class; added: a class where truth has background.
+    """
+    grey = display(image).mean(axis=2, keepdims=True)
+    seen = np.repeat(0.45 * grey, 3, axis=2).astype(np.uint8)
+    wrong = truth != prediction
+    seen[wrong] = MISTAKES["another class"]
+    seen[wrong & (prediction == 0)] = MISTAKES["missed"]
+    seen[wrong & (truth == 0)] = MISTAKES["added"]
+    return seen
+
+
 def uncertainty(probabilities: np.ndarray) -> np.ndarray:
     """Entropy of the class probabilities (K, H, W), 0 (sure) to 1 (all classes alike); (H, W)."""
     p = np.clip(probabilities.astype(np.float64), 1e-12, 1.0)
@@ -103,41 +123,60 @@ def overview(path: str | Path, rows: Sequence[Row], title: str, names: Sequence[
 
     names: of the classes 1, 2, ... Needs matplotlib (MissingExtra otherwise).
     """
+    figure, axes, bottom = _sheet(len(rows), title, ("image", "truth", "prediction", "uncertainty"))
+    for row, line in zip(rows, axes, strict=True):
+        _draw_row(row, line)
+        heat = line[3].imshow(uncertainty(row.probabilities), cmap="cividis", vmin=0, vmax=1)
+    _color_bar(figure, heat, axes[-1][3], bottom)
+    _legend(figure, _class_colors(names))
+    _save(figure, path)
+
+
+def worst_images(path: str | Path, rows: Sequence[Row], title: str, names: Sequence[str]) -> None:
+    """A picture with a row an image: image, truth, prediction, mistakes.
+
+    names: of the classes 1, 2, ... Needs matplotlib (MissingExtra otherwise).
+    """
+    figure, axes, _ = _sheet(len(rows), title, ("image", "truth", "prediction", "mistakes"))
+    for row, line in zip(rows, axes, strict=True):
+        _draw_row(row, line)
+        wrong = mistakes(row.image, row.truth, row.probabilities.argmax(axis=0))
+        line[3].imshow(wrong, interpolation="nearest")
+    _legend(figure, _class_colors(names))
+    shown = list(MISTAKES.items())[: 2 if len(names) == 1 else 3]
+    _legend(figure, {name: color / 255 for name, color in shown}, side="right", above=0.15)
+    _save(figure, path)
+
+
+def _sheet(rows: int, title: str, columns: Sequence[str]) -> tuple[Any, Any, float]:
+    """A figure, its axes (rows, columns), and the share of its height below them."""
     require("matplotlib", extra="train")
     from matplotlib.figure import Figure
 
     panel, left, top, bottom = 2.3, 0.15, 0.8, 0.75  # inches
-    figure = Figure(figsize=(4 * panel + left, len(rows) * panel + top + bottom), dpi=110)
-    axes = figure.subplots(len(rows), 4, squeeze=False)
+    figure = Figure(figsize=(len(columns) * panel + left, rows * panel + top + bottom), dpi=110)
+    axes = figure.subplots(rows, len(columns), squeeze=False)
     height = figure.get_figheight()
     figure.subplots_adjust(
         left=0.012, right=0.988, top=1 - top / height, bottom=bottom / height,
         wspace=0.04, hspace=0.04,
     )  # fmt: skip
-    for row, line in zip(rows, axes, strict=True):
-        heat = _draw_row(row, line)
-    for axis, name in zip(axes[0], ("image", "truth", "prediction", "uncertainty"), strict=True):
+    for axis, name in zip(axes[0], columns, strict=True):
         axis.set_title(name, fontsize=11, color=INK, pad=5)
-    figure.text(0.012, 1 - 0.3 / height, title, fontsize=13, color=INK, va="center")
-    _color_bar(figure, heat, axes[-1][3], bottom / height)
-    _legend(figure, names, height)
-    _save(figure, path)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    figure.text(0.012, 1 - 0.3 / height, title, fontsize=13, color=INK, va="center", parse_math=False)
+    return figure, axes, bottom / height
 
 
-def _draw_row(row: Row, axes: Sequence[Any]) -> Any:
+def _draw_row(row: Row, axes: Sequence[Any]) -> None:
+    """The first three panels of a row."""
     predicted = row.probabilities.argmax(axis=0)
-    for axis, picture in zip(
-        axes,
-        (display(row.image), overlay(row.image, row.truth), overlay(row.image, predicted)),
-        strict=False,
-    ):
+    shown = (display(row.image), overlay(row.image, row.truth), overlay(row.image, predicted))
+    for axis, picture in zip(axes, shown, strict=False):
         axis.imshow(picture, interpolation="nearest")
-    heat = axes[3].imshow(uncertainty(row.probabilities), cmap="cividis", vmin=0, vmax=1)
     _label(axes[0], row.name)
     _label(axes[2], row.note)
-    for axis in axes:
-        axis.set_axis_off()
-    return heat
 
 
 def _label(axis: Any, text: str) -> None:
@@ -159,13 +198,19 @@ def _color_bar(figure: Any, heat: Any, last_axis: Any, bottom: float) -> None:
     bar.outline.set_visible(False)
 
 
-def _legend(figure: Any, names: Sequence[str], height: float) -> None:
+def _class_colors(names: Sequence[str]) -> dict[str, Any]:
+    """The colour of each class by name; beyond the table they repeat, so these are left out."""
+    return {name: color / 255 for name, color in zip(names, CLASS_COLORS, strict=False)}
+
+
+def _legend(figure: Any, colors: dict[str, Any], side: str = "left", above: float = 0.4) -> None:
+    """One line on one side of a sheet, its middle `above` inches from the bottom."""
     from matplotlib.patches import Patch
 
-    shown = names[: len(CLASS_COLORS)]  # beyond that, colours repeat
-    patches = [Patch(color=CLASS_COLORS[k] / 255, label=name) for k, name in enumerate(shown)]
+    patches = [Patch(color=color, label=name) for name, color in colors.items()]
     figure.legend(
-        handles=patches, loc="center left", bbox_to_anchor=(0.005, 0.4 / height), fontsize=9,
+        handles=patches, loc=f"center {side}", fontsize=9,
+        bbox_to_anchor=(0.005 if side == "left" else 0.995, above / figure.get_figheight()),
         ncols=len(patches), frameon=False, labelcolor=MUTED,
     )  # fmt: skip
 

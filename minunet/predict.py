@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from minunet.data import Preprocessing
     from minunet.unet import UNet
 
+WORTH_A_LOOK = 1e9  # bytes above which the free memory is asked for before the work
+
 
 def predict(model: UNet, image: np.ndarray | Tensor) -> np.ndarray:
     """Class probabilities of one image, at the image's own size.
@@ -30,14 +32,35 @@ def predict(model: UNet, image: np.ndarray | Tensor) -> np.ndarray:
     Returns (K, H, W) in the model's dtype, summing to 1 over K. A model with one output channel
     gives K = 2: [1 - p, p]. The model runs in evaluation mode and is then put back as it was.
 
-    Raises ValueError where the image's channels do not fit the model.
+    Raises ValueError where the image's channels do not fit the model, and MemoryError, which says what would be
+    needed, where the image is too large for the memory.
     """
-    return probabilities(predict_logits(model, prepare(model, image)))
-
-
-def prepare(model: UNet, image: np.ndarray | Tensor) -> np.ndarray:
-    """The raw image as the network wants it: (C, H, W) in the model's dtype."""
     image = image.data if isinstance(image, Tensor) else image
+    with _memory_in_words(model, image):
+        return probabilities(predict_logits(model, prepare(model, image)))
+
+
+@contextmanager
+def _memory_in_words(model: UNet, image: np.ndarray) -> Iterator[None]:
+    """Refuse what the free memory cannot hold, since a system may end the process instead of refusing."""
+    from minunet.data.preprocessing import channels_first
+    from minunet.estimate import available, in_words, inference_memory
+
+    height, width = channels_first(image, preprocessing_of(model).channels).shape[1:]
+    needed = inference_memory(model, padded_size(model, (height, width)))
+    try:
+        if needed > WORTH_A_LOOK and needed > (available() or needed):
+            raise MemoryError
+        yield
+    except MemoryError:
+        raise MemoryError(
+            f"not enough memory for {height} x {width} px, which take about {in_words(needed)}: "
+            "cut the image into smaller ones"
+        ) from None
+
+
+def prepare(model: UNet, image: np.ndarray) -> np.ndarray:
+    """The raw image as the network wants it: (C, H, W) in the model's dtype."""
     return preprocessing_of(model)(image, dtype=model.dtype)
 
 
@@ -70,6 +93,12 @@ def reflection(model: UNet, size: tuple[int, int]) -> tuple[tuple[int, int], tup
     """Pixels to add: ((top, bottom), (left, right)), so that the network takes the image and
     the first `size` pixels of its output are the image's own."""
     return _added(model, size[0]), _added(model, size[1])
+
+
+def padded_size(model: UNet, size: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of what the network is given for an image of `size`."""
+    (top, bottom), (left, right) = reflection(model, size)
+    return top + size[0] + bottom, left + size[1] + right
 
 
 def _added(model: UNet, side: int) -> tuple[int, int]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import os
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from minunet.data import Coding, DataError, find_images, read_image, write_image
+from minunet.counting import Count, count
+from minunet.data import Coding, DataError, find_images, write_image
+from minunet.data.images import read_stack
 from minunet.errors import UsageError, WorkFailed
 from minunet.extras import MissingExtra, require
 from minunet.files import atomic_write
@@ -19,6 +24,10 @@ from minunet.unet import UNet
 from minunet.weights import load
 
 MOST_INSTANCES = 65535  # what 16 bit can number
+LONGEST_NAME = 255  # bytes, on all common file systems
+SHOWN_FAILURES = 5
+TIFF_SUFFIXES = (".tif", ".tiff")
+LOOKS_BLACK = 32  # the eye tells greys below this hardly from black
 
 
 @dataclass(frozen=True)
@@ -33,55 +42,126 @@ class PredictOptions:
     overlay: bool = False
 
 
-def predict_files(options: PredictOptions, say: Callable[[str], None] = print) -> list[Path]:
+@dataclass(frozen=True)
+class Source:
+    """An image file, and the stems of its results: one, or one a page of a multi-page TIFF."""
+
+    file: Path
+    stems: tuple[str, ...]
+
+
+def predict_files(options: PredictOptions) -> list[Path]:
     """Predict every image and write what was asked for; returns the files written.
 
     Masks are PNG in the coding of the training masks. Without Pillow, where only .npy images
-    can be read, masks are .npy too.
+    can be read, masks are .npy too. Of a stack, page 7 becomes STEM_007.png.
+
+    What can be refused is refused before anything is computed. A file that then turns out to be unreadable, or too
+    large for the memory, does not stop the others: all that can be predicted is written, and WorkFailed names the
+    rest. DataError where nothing could be predicted.
     """
-    images = [file for source in options.inputs for file in find_images(source)]
     suffix = _picture_suffix(options)
-    _refuse_same_stem(images)
-    _refuse_overwriting(images, _names(images, options, suffix))
+    _check_out(options)
+    sources = [_source(file) for place in options.inputs for file in find_images(place)]
+    _refuse_clashes(sources, options, suffix)
     model = load(options.model)
-    options.out.mkdir(parents=True, exist_ok=True)
-    written = []
-    for number, file in enumerate(images, start=1):
-        image = read_image(file)
+    work = _Work(options, model, suffix)
+    with count(len(sources), "predicting") as display:
+        for number, source in enumerate(sources, start=1):
+            work.predict(source, number, display)
+    work.finish(len(sources))
+    return work.written
+
+
+class _Work:
+    """A run over many files: what was written, what failed, what the masks were like."""
+
+    def __init__(self, options: PredictOptions, model: UNet, suffix: str) -> None:
+        self.options, self.model, self.suffix = options, model, suffix
+        self.written: list[Path] = []
+        self.failures: list[DataError | WorkFailed] = []
+        self.seen: set[int] = set()  # classes in all masks together
+
+    def predict(self, source: Source, number: int, display: Count) -> None:
+        """One file: its results, or its failure."""
+        before = len(self.written)
         try:
-            p = predict(model, image)
-        except ValueError as error:
-            raise DataError(f"{file}: {error}") from error
-        files = _write(options, file.stem, suffix, image, p, model.coding)
-        written += files
-        say(f"{number}/{len(images)}  {file} -> {', '.join(path.name for path in files)}")
-    say(f"{len(written)} files in {options.out}; masks hold {meaning(model)}")
-    return written
+            for stem, image in self._pages(source):
+                self.written += self._write(stem, image, _predicted(self.model, image, source.file))
+        except (DataError, WorkFailed) as error:
+            self.failures.append(error)
+            display.say(f"not predicted: {error}")
+            display.done(number)
+            return
+        display.done(number, f"{source.file} -> {_listed(self.written[before:])}")
+
+    def _pages(self, source: Source) -> Iterator[tuple[str, np.ndarray]]:
+        """The images of a file, each with the stem of its results."""
+        images = _read(source.file)
+        if len(images) != len(source.stems):
+            raise DataError(f"{source.file}: has changed since the command began; predict it again")
+        return zip(source.stems, images, strict=True)
+
+    def _write(self, stem: str, image: np.ndarray, p: np.ndarray) -> list[Path]:
+        options, classes = self.options, p.argmax(axis=0)
+        numbered = instances(p, stem) if options.instances else None  # what can fail comes before the first file
+        options.out.mkdir(parents=True, exist_ok=True)
+        files = [options.out / name for name in _file_names(stem, options, self.suffix)]
+        rest = iter(files)
+        _write_mask(next(rest), classes, len(p), self.model.coding)
+        if numbered is not None:
+            write_image(next(rest), numbered)
+        if options.overlay:
+            write_image(next(rest), overlay(image, classes))
+        if options.probabilities:
+            values = p.astype(np.float32)
+            atomic_write(next(rest), lambda file: np.save(file, values, allow_pickle=False))
+        self.seen |= set(np.unique(classes).tolist())
+        return files
+
+    def finish(self, total: int) -> None:
+        """Say what was done; raise where something was not."""
+        if self.written:
+            print(f"{len(self.written)} files in {self.options.out}; masks hold {meaning(self.model)}")
+            for hint in self._hints():
+                print(f"minunet: warning: {hint}", file=sys.stderr)
+        if not self.failures:
+            return
+        if not self.written:
+            broken = all(isinstance(error, DataError) for error in self.failures)
+            raise (DataError if broken else WorkFailed)(_summary(self.failures, total))
+        raise WorkFailed(
+            f"{_summary(self.failures, total)}. All results of the others are in {self.options.out}"
+        )
+
+    def _hints(self) -> Iterator[str]:
+        values = decode(np.array(sorted(self.seen)), max(self.model.out_channels, 2), self.model.coding)
+        if len(values) == 1:
+            yield (
+                f"every mask has the value {values[0]} everywhere: these images are unlike those that the model was "
+                "trained on, or it has not learned (see curves.png of its run, or minunet evaluate)"
+            )
+        elif values.max() < LOOKS_BLACK:
+            yield "the masks look black in a viewer, since their values are small numbers: --overlay shows them"
 
 
-def _write(
-    options: PredictOptions,
-    stem: str,
-    suffix: str,
-    image: np.ndarray,
-    p: np.ndarray,
-    coding: Coding | None,
-) -> list[Path]:
-    classes = p.argmax(axis=0)
-    mask = options.out / f"{stem}{suffix}"
-    _write_mask(mask, classes, len(p), coding)
-    files = [mask]
-    if options.instances:
-        files.append(options.out / f"{stem}_instances{suffix}")
-        write_image(files[-1], instances(p, stem))
-    if options.overlay:
-        files.append(options.out / f"{stem}_overlay{suffix}")
-        write_image(files[-1], overlay(image, classes))
-    if options.probabilities:
-        files.append(options.out / f"{stem}_prob.npy")
-        values = p.astype(np.float32)
-        atomic_write(files[-1], lambda file: np.save(file, values, allow_pickle=False))
-    return files
+def _predicted(model: UNet, image: np.ndarray, file: Path) -> np.ndarray:
+    """`predict`, with errors that name the file."""
+    try:
+        return predict(model, image)
+    except MemoryError as error:
+        raise WorkFailed(f"{file}: {error}") from None
+    except ValueError as error:
+        raise DataError(f"{file}: {error}") from error
+
+
+def _summary(failures: list[DataError | WorkFailed], total: int) -> str:
+    """Every failure in one message, or some of many."""
+    if total == 1:
+        return str(failures[0])
+    shown = "; ".join(str(error) for error in failures[:SHOWN_FAILURES])
+    more = f"; and {len(failures) - SHOWN_FAILURES} more" if len(failures) > SHOWN_FAILURES else ""
+    return f"{len(failures)} of {total} files could not be predicted: {shown}{more}"
 
 
 def _write_mask(path: Path, classes: np.ndarray, count: int, coding: Coding | None) -> None:
@@ -136,37 +216,82 @@ def _picture_suffix(options: PredictOptions) -> str:
     return ".png"
 
 
-def _refuse_same_stem(images: Iterable[Path]) -> None:
-    seen: dict[str, Path] = {}
-    for file in images:
-        if seen.get(file.stem) == file:
-            raise UsageError(f"{file} is given twice")
-        if file.stem in seen:
-            raise UsageError(
-                f"{seen[file.stem]} and {file} would both be written as {file.stem}: "
-                "predict them into different folders"
-            )
-        seen[file.stem] = file
+def _read(file: Path) -> list[np.ndarray]:
+    """The images in a file; WorkFailed where the memory cannot hold them."""
+    try:
+        return read_stack(file)
+    except MemoryError:
+        raise WorkFailed(f"{file}: not enough memory to read it: cut it into smaller images") from None
 
 
-def _names(images: list[Path], options: PredictOptions, suffix: str) -> dict[Path, Path]:
-    """Every file that will be written, with the image it comes from."""
-    endings = [suffix]
-    endings += [f"_instances{suffix}"] * options.instances
-    endings += [f"_overlay{suffix}"] * options.overlay
-    endings += ["_prob.npy"] * options.probabilities
-    names: dict[Path, Path] = {}
-    for file in images:
-        for ending in endings:
-            name = options.out / f"{file.stem}{ending}"
-            if name in names:
-                raise UsageError(f"{names[name]} and {file} would both be written as {name}")
-            names[name] = file
+def _source(file: Path) -> Source:
+    """A file and its result stems: the page's number, from 1 on, is put behind the stem of a stack."""
+    pages = _page_count(file)
+    if pages == 1:
+        return Source(file, (file.stem,))
+    width = max(3, len(str(pages)))
+    return Source(file, tuple(f"{file.stem}_{page:0{width}d}" for page in range(1, pages + 1)))
+
+
+def _page_count(file: Path) -> int:
+    if file.suffix.lower() not in TIFF_SUFFIXES:
+        return 1
+    try:
+        return len(_read(file))
+    except (DataError, WorkFailed):  # told when its turn comes
+        return 1
+
+
+def _file_names(stem: str, options: PredictOptions, suffix: str) -> list[str]:
+    """Names of the results of one image: the mask, then what was asked for."""
+    names = [f"{stem}{suffix}"]
+    names += [f"{stem}_instances{suffix}"] * options.instances
+    names += [f"{stem}_overlay{suffix}"] * options.overlay
+    names += [f"{stem}_prob.npy"] * options.probabilities
     return names
 
 
-def _refuse_overwriting(images: list[Path], names: dict[Path, Path]) -> None:
-    inputs = {file.resolve() for file in images}
-    for name in names:
-        if name.resolve() in inputs:
-            raise UsageError(f"{name} is one of the images: choose another folder for --out")
+def _check_out(options: PredictOptions) -> None:
+    """Refuse a folder that cannot be written, or whose images would be taken for results and the reverse."""
+    out = options.out
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out} is a file: give a folder")
+    for place in options.inputs:
+        if place.is_dir() and out.exists() and out.samefile(place):
+            raise UsageError(f"--out {out} is the folder of the images: choose another one")
+    there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"--out {out} cannot be written: {there} is not yours to write to; choose another folder")
+
+
+def _refuse_clashes(sources: Iterable[Source], options: PredictOptions, suffix: str) -> None:
+    """No result may take the place of another, on a file system that ignores case too, or of an image."""
+    takers: dict[str, Source] = {}
+    inputs = {_identity(source.file) for source in sources}
+    for source in sources:
+        for name in (name for stem in source.stems for name in _file_names(stem, options, suffix)):
+            other = takers.setdefault(unicodedata.normalize("NFC", name).casefold(), source)
+            if other is not source:
+                raise UsageError(_clash(other.file, source.file, options.out / name))
+            if len(os.fsencode(name)) > LONGEST_NAME:
+                raise UsageError(f"{source.file}: the result's name {name} would be too long: rename the image")
+            if (options.out / name).exists() and _identity(options.out / name) in inputs:
+                raise UsageError(f"{options.out / name} is one of the images: choose another folder for --out")
+
+
+def _clash(one: Path, other: Path, name: Path) -> str:
+    if one == other:
+        return f"{one} is given twice"
+    return f"{one} and {other} would both be written as {name}: predict them into different folders"
+
+
+def _identity(file: Path) -> tuple[int, int]:
+    """The same for two names of one file, as links and file systems that ignore case give them."""
+    status = file.stat()
+    return status.st_dev, status.st_ino
+
+
+def _listed(files: list[Path]) -> str:
+    """The names of results for a line of the log; of a long stack the first and the last."""
+    names = [file.name for file in files]
+    return ", ".join(names if len(names) <= 4 else [names[0], "...", names[-1]])

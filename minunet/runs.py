@@ -6,18 +6,22 @@ import contextlib
 import json
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from minunet import __version__, metrics, pictures
+from minunet.checkpoint import Checkpoint, Keeper, read
 from minunet.data import Dataset, load_folder
 from minunet.errors import UsageError, WorkFailed
-from minunet.files import atomic_write
+from minunet.files import atomic_write, clear_leftovers
+from minunet.history import State
+from minunet.memory_plan import within_memory
 from minunet.predict import predict, preprocessing_of
-from minunet.progress import Progress, progress
+from minunet.progress import Progress, progress, say
+from minunet.resume import resumed, to_store
 from minunet.train import History, Recipe, Trainer, evenly
 from minunet.unet import UNet
 from minunet.weights import load, save
@@ -26,6 +30,7 @@ FEATURES = (16, 32, 64, 128)
 MINUTES = 10.0  # the whole command takes so long, unless steps or minutes are asked for
 PREVIEW_IMAGES = 4
 FINISH_SECONDS = 3.0  # kept of --minutes for the pictures after the last step
+ALL_ASKED = frozenset({"batch_size", "crop"})
 
 
 @dataclass(frozen=True)
@@ -46,27 +51,36 @@ class TrainOptions:
     mask_suffix: str = ""
     init: Path | None = None
     overwrite: bool = False
+    resume: bool = False
+    backend: str | None = None
     recipe: Recipe = field(default_factory=Recipe)
+    asked: frozenset[str] = frozenset()  # the options and fields of the recipe that the user chose
 
 
 class RunFolder:
     """The files of one run."""
 
-    def __init__(self, path: Path, overwrite: bool = False) -> None:
+    def __init__(self, path: Path, overwrite: bool = False, resume: bool = False) -> None:
         self.path = path
         self.model = path / "model.safetensors"
+        self.checkpoint = path / "checkpoint.safetensors"
         self.log = path / "log.jsonl"
         self.settings = path / "settings.json"
         self.curves = path / "curves.png"
         self.preview = path / "preview.png"
-        if self.model.exists() and not overwrite:
-            raise UsageError(f"{self.model} exists already: give another --out, or --overwrite to replace it")
+        found = next((file for file in (self.model, self.checkpoint) if file.exists()), None)
+        if found is not None and not (overwrite or resume):
+            go_on = "--resume to go on with it, " if self.checkpoint.exists() else ""
+            raise UsageError(f"{found} exists already: give another --out, {go_on}or --overwrite to replace it")
+        if resume and not self.checkpoint.exists():
+            raise UsageError(f"{self.checkpoint} does not exist, so there is nothing to go on with: leave out --resume")
 
     def start(self) -> None:
         """Make the folder and clear away what an earlier run has left in it."""
         self.path.mkdir(parents=True, exist_ok=True)
-        for file in (self.model, self.log, self.settings, self.curves, self.preview):
+        for file in (self.model, self.checkpoint, self.log, self.settings, self.curves, self.preview):
             file.unlink(missing_ok=True)
+        clear_leftovers(self.path)
 
     def write_log(self, records: list[dict[str, Any]]) -> None:
         lines = "".join(json.dumps(_rounded(record)) + "\n" for record in records)
@@ -79,54 +93,66 @@ class RunFolder:
 
 def train_run(options: TrainOptions, started: float) -> History:
     """The whole command. `started`: time.monotonic() when the process began."""
-    folder = RunFolder(options.out, options.overwrite)
-    _refuse_data_folders(options)
-    trainer, settings = prepare(options)
-    baselines = {} if trainer.validation is None else metrics.baselines(trainer.validation)
+    if options.resume and options.overwrite:
+        raise UsageError("--resume goes on with a run and --overwrite replaces it: give one of them")
+    folder = RunFolder(options.out, options.overwrite, options.resume)
+    refuse_data_folders(options)
+    begun = read(folder.checkpoint) if options.resume else None
+    if begun is not None:
+        options = resumed(options, begun)
+    trainer, settings = prepare(options, begun)
+    baselines = trainer.baselines
     drawing = pictures.available()
+    keeper = Keeper(folder.checkpoint, trainer, to_store(options, trainer))
     left = None
-    if options.steps is None:
+    if options.minutes is not None or options.steps is None:
         left = minutes_left(MINUTES if options.minutes is None else options.minutes, started)
-    folder.start()  # nothing is asked for in vain from here on, so an earlier run may go
+    if begun is None:
+        folder.start()  # nothing is asked for in vain from here on, so an earlier run may go
+    else:
+        clear_leftovers(folder.path)
     with progress() as display:
-        reporter = Reporter(folder, trainer, display, baselines, settings)
+        reporter = Reporter(folder, trainer, display, baselines, settings, keeper, begun)
         history = reporter.watch(options.steps, left)
-    if history.best_step is None:
-        save(trainer.model, folder.model)
+    save(trainer.model, folder.model)
     if drawing:
         draw_run(folder, trainer, history, baselines)
     _say_farewell(folder, history, reporter, drawing)
     return history
 
 
-def _refuse_data_folders(options: TrainOptions) -> None:
+def refuse_data_folders(options: TrainOptions) -> None:
     """A run's pictures among the images would be taken for images by the next run."""
     for place in (options.images, options.masks):
         if place.resolve() == options.out.resolve():
             raise UsageError(f"--out {options.out} is a folder of the data: give a folder of its own")
 
 
-def prepare(options: TrainOptions) -> tuple[Trainer, dict[str, Any]]:
+def prepare(options: TrainOptions, begun: Checkpoint | None = None) -> tuple[Trainer, dict[str, Any]]:
     """Read, split, build, and say what was found; the trainer, and what settings.json holds."""
-    origin = None if options.init is None else load(options.init)
+    stopped = None if begun is None else begun.model()
+    origin = stopped or (None if options.init is None else load(options.init))
     dataset = load_folder(
         options.images,
         options.masks,
         mask_suffix=options.mask_suffix,
-        target=options.target,
+        target=options.target if stopped is None or stopped.coding is None else stopped.coding,
         preprocessing=None if origin is None else preprocessing_of(origin),
     )
-    model = build_model(options, dataset, origin)
+    for line in describe(dataset):
+        say(line)
+    model = stopped or build_model(options, dataset, origin)
     training, validation = split(dataset, options.validation, options.recipe.seed)
     trainer = Trainer(model, training, validation, options.recipe)
-    for line in describe(dataset):
-        print(line)
-    print(f"split     {_split_in_words(training, validation, trainer)}")
-    print(f"network   {describe_model(model)}")
-    print(f"crops     {trainer.crop[0]} x {trainer.crop[1]}, {options.recipe.batch_size} a batch")
+    say(f"split     {_split_in_words(training, validation, trainer)}")
+    say(f"network   {describe_model(model)}")
+    recipe = within_memory(trainer, options.asked if begun is None else ALL_ASKED, say)
+    if recipe is not options.recipe:
+        trainer = Trainer(model, training, validation, recipe)
+    say(f"crops     {trainer.crop[0]} x {trainer.crop[1]}, {recipe.batch_size} a batch")
     settings = {
         "minunet": __version__,
-        "options": asdict(options),
+        "options": {name: value for name, value in asdict(replace(options, recipe=recipe)).items() if name != "asked"},
         "architecture": model.architecture,
         "crop": trainer.crop,
         "loss": trainer.loss_name,
@@ -164,35 +190,64 @@ class Reporter:
         display: Progress,
         baselines: dict[str, float],
         settings: dict[str, Any],
+        keeper: Keeper | None = None,
+        begun: Checkpoint | None = None,
     ) -> None:
         self.folder, self.trainer, self.display = folder, trainer, display
         self.baselines, self.settings = baselines, settings
+        self.keeper, self.begun = keeper, begun
         self.score_name = score_name(trainer.dataset)
         self.records: list[dict[str, Any]] = []
         self.rate = 0.0
         self.saved_step: int | None = None
+        if begun is not None:
+            self.records += begun.history.records
+            self.saved_step = begun.history.best_step if folder.model.exists() else None
 
     def watch(self, steps: int | None, minutes: float | None) -> History:
         """Train; where that is cut short, leave a model behind and say so."""
+        state = None if self.begun is None else self.begun.restore(self.trainer)
         try:
-            return self.trainer.fit(steps, minutes, self.report, self.progress)
+            if state is not None:
+                self._go_on(state)
+            return self.trainer.fit(steps, minutes, self.report, self.progress, self.keeper, state)
         except KeyboardInterrupt:
             if self.saved_step is None:
                 save(self.trainer.model, self.folder.model)
             log = f", {self.folder.log} the log" if self.records else ""
             with contextlib.suppress(BrokenPipeError):  # Ctrl-C ends the `tee` behind us too
-                self.display.say(f"stopped: {self._kept()}{log}")
+                self.display.say(f"stopped: {self._kept_model()}{log}{self._kept_run('; ')}")
             raise
         except WorkFailed as error:
             if self.saved_step is None:
                 raise
-            raise WorkFailed(f"{error}; {self._kept()}") from None
+            raise WorkFailed(f"{error}. {self._kept_model()}") from None
+        except OSError as error:
+            if error.filename is None:
+                raise
+            raise WorkFailed(f"{error.filename}: {error.strerror}{self._kept_run('. ')}") from None
 
-    def _kept(self) -> str:
+    def _go_on(self, state: State) -> None:
+        steps = state.history.steps
+        self.display.say(f"steps     {state.done} of {steps} are done already")
+        self.folder.write_settings(self.settings | {"steps": steps})
+        self.folder.write_log(self.records)
+        self.display.start(steps, state.done)
+
+    def _kept_model(self) -> str:
         which = "the model as it is now"
         if self.saved_step is not None:
             which = f"the best model so far (step {self.saved_step})"
         return f"{self.folder.model} holds {which}"
+
+    def _kept_run(self, before: str) -> str:
+        """From where --resume would go on, if a checkpoint is there."""
+        if self.keeper is None:
+            return ""
+        step = self.keeper.written_at
+        if step is None and self.begun is not None:
+            step = self.begun.done
+        return "" if step is None else f"{before}--resume goes on from step {step}"
 
     def report(self, record: dict[str, Any]) -> None:
         self.records.append(record)
@@ -335,25 +390,27 @@ def preview_rows(model: UNet, dataset: Dataset) -> list[pictures.Row]:
 
 
 def _say_farewell(folder: RunFolder, history: History, reporter: Reporter, drawing: bool) -> None:
-    print()
-    if history.stopped_at is not None:
-        print(
-            f"The time was up at step {history.stopped_at} of {history.steps}: the machine became "
-            f"slower than it was at the start, so --steps {history.steps} gives a longer run."
+    say()
+    if history.stopped_by == "time":
+        say(
+            f"The time was up at step {history.stopped_at} of {history.steps}, so the learning rate had not come down "
+            "to its end: --resume goes on from there."
         )
+    if history.stopped_by == "patience":
+        say(f"Ended at step {history.stopped_at} of {history.steps}: {history.waited} looks without a better model.")
     if history.best_score is not None:
-        print(
+        say(
             f"best {reporter.score_name} {history.best_score:.3f} at step {history.best_step}"
             f"  ({_listed(reporter.baselines)})"
         )
-    print(f"{folder.model}  the {'best' if history.best_step else 'last'} model")
-    print(f"{folder.log}  a line a report")
+    say(f"{folder.model}  the {'best' if history.best_step else 'last'} model")
+    say(f"{folder.log}  a line a report")
     if drawing:
-        print(f"{folder.curves}  loss and score over the steps")
-        print(f"{folder.preview}  images, truth, prediction, uncertainty")
+        say(f"{folder.curves}  loss and score over the steps")
+        say(f"{folder.preview}  images, truth, prediction, uncertainty")
     else:
-        print('no pictures: they need matplotlib (pip install "minunet[train]")')
-    print(f"next: minunet predict {folder.model} IMAGES --out predictions --overlay")
+        say('no pictures: they need matplotlib (pip install "minunet[train]")')
+    say(f"next: minunet predict {folder.model} IMAGES --out predictions --overlay")
 
 
 def _listed(baselines: dict[str, float]) -> str:
@@ -362,8 +419,12 @@ def _listed(baselines: dict[str, float]) -> str:
 
 def _rounded(record: dict[str, Any]) -> dict[str, Any]:
     """Six digits; JSON has no NaN, so that becomes null."""
-    return {name: _number(value) if isinstance(value, float) else value for name, value in record.items()}
+    return {name: _short(value) for name, value in record.items()}
 
 
-def _number(value: float) -> float | None:
-    return float(f"{value:.6g}") if np.isfinite(value) else None
+def _short(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_short(item) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if np.isfinite(value) else None
+    return value

@@ -1,89 +1,40 @@
 """The training loop: batches in, steps of SGD, a look at the validation images now and then.
 
-`fit` is the loop of the command line and of Python alike. All of its defaults are in `Recipe`.
+`fit` is the loop of the command line and of Python alike. All of its defaults are in `Recipe` (recipe.py).
 The same seed, data, number of steps and kernels give the same weights to the last bit.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import time
+import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from minunet import budget, metrics, optim
-from minunet import functional as F
-from minunet.autograd import Tensor, no_grad
+from minunet import budget, metrics, optim, verdict
+from minunet.autograd import no_grad
+from minunet.checkpoint import Keeper, read
 from minunet.data import Dataset, batch
 from minunet.errors import UsageError, WorkFailed
+from minunet.finite import first_nonfinite, is_finite, remedy
+from minunet.history import History, State
+from minunet.interrupts import held_back
+from minunet.nn import Dropout
 from minunet.predict import predict_logits, probabilities
+from minunet.recipe import LOSSES, SCHEDULES, Recipe, learning_rate, loss_function
 from minunet.unet import UNet, legal_sides
+
+__all__ = ["LOSSES", "SCHEDULES", "History", "Recipe", "Trainer", "fit"]
 
 VALIDATION_IMAGES = 64  # at most so many are looked at, evenly spaced over the set
 REPORTS = 120  # records a run, at most
 DEFAULT_CROP = 128  # side of the largest crop that is chosen unasked
-LOSSES = ("ce", "ce+dice", "dice", "bce")
-SCHEDULES = ("cosine", "step", "constant")
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train. These defaults are what `minunet train` uses."""
-
-    batch_size: int = 8
-    crop: int | tuple[int, int] | None = None  # None: `default_crop`
-    lr: float = 0.1
-    momentum: float = 0.9
-    nesterov: bool = True
-    weight_decay: float = 0.0
-    loss: str | None = None  # one of LOSSES; None: "bce" for a single logit, else "ce+dice"
-    schedule: str = "cosine"
-    warmup: int | None = None  # steps in which the rate grows to lr; None: a twentieth of all
-    clip: float | None = 1.0  # largest norm of the gradient; None: no limit
-    augment: bool = True  # random flips and quarter turns
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("batch_size", "lr", "clip"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:  # a negative clip would turn the gradient round
-                raise UsageError(f"{name} must be above 0, not {value}")
-        if self.loss is not None and self.loss not in LOSSES:
-            raise UsageError(f"loss must be one of {', '.join(LOSSES)}, not {self.loss!r}")
-        if self.schedule not in SCHEDULES:
-            raise UsageError(f"schedule must be one of {', '.join(SCHEDULES)}, not {self.schedule!r}")
-
-
-@dataclass
-class History:
-    """What happened in a run; `records` are the lines of log.jsonl.
-
-    A record has step, steps, loss (mean since the record before), lr, images_per_second and
-    seconds; where the validation images were looked at also score, validation_loss and best.
-    Record 0 is the network before its first step.
-    """
-
-    steps: int
-    records: list[dict[str, Any]] = field(default_factory=list)
-    best_step: int | None = None
-    best_score: float | None = None
-    stopped_at: int | None = None  # the step at which the time was up, if it came to that
-
-    def is_best(self, record: dict[str, Any]) -> bool:
-        """Whether a record has the best score so far; notes it here and in the record."""
-        if "score" not in record:
-            return False
-        record["best"] = self.best_score is None or record["score"] > self.best_score
-        if record["best"]:
-            self.best_step, self.best_score = record["step"], record["score"]
-        return record["best"]
-
-    def add(self, record: dict[str, Any], report: Callable[[dict[str, Any]], None]) -> None:
-        self.records.append(record)
-        report(record)
 
 
 def fit(
@@ -93,6 +44,8 @@ def fit(
     *,
     steps: int | None = None,
     minutes: float | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    resume: bool = False,
     report: Callable[[dict[str, Any]], None] | None = None,
     progress: Callable[[int, float], None] | None = None,
     **recipe: Any,
@@ -103,19 +56,33 @@ def fit(
     steps, minutes: how long. Of minutes a number of steps is made once, at the start, by timing
         a few, and stands in `History.steps`: `steps=` with that number repeats the run. With both
         it is that number of steps, unless the time is up before.
+    checkpoint: a file (.safetensors or .npz) that the run is kept in, to go on from should it be cut short: by
+        Ctrl-C, which waits for the end of the step, or in any other way.
+    resume: go on from `checkpoint`, bit for bit as if never stopped. Network, data and recipe must be those of the
+        run; the weights in `model` are replaced, and steps may be left out.
     report: called with every record of the history. Where the record says best, the model holds
         the best weights so far at that moment, so that the caller can save them.
     progress: called after every step with (steps done, loss).
     recipe: the fields of `Recipe`, e.g. lr=0.02, batch_size=4, crop=256, loss="ce".
 
     With validation images the model ends with the weights that scored best on them, without with
-    the last ones. It takes over the preprocessing and the coding of the data set.
+    the last ones. It takes over the preprocessing and the coding of the data set. Warns (UserWarning) where the
+    predictions are of no use, with the likely cause.
 
     Raises UsageError (a ValueError) where data, model and recipe do not fit each other, and
-    WorkFailed where the loss is no longer finite.
+    WorkFailed where the loss, a gradient or a weight is no longer finite: it names the layer.
     """
     trainer = Trainer(model, dataset, validation, Recipe(**recipe))
-    return trainer.fit(steps, minutes, report or _ignore, progress or _ignore)
+    if resume and checkpoint is None:
+        raise UsageError("resume needs the file to go on from: give checkpoint")
+    begun = None
+    if resume and checkpoint is not None:
+        found = read(checkpoint)
+        if steps not in (None, found.steps):
+            raise UsageError(f"{os.fspath(checkpoint)} is of a run of {found.steps} steps, not of {steps}")
+        begun = found.restore(trainer)
+    keeper = None if checkpoint is None else Keeper(checkpoint, trainer)
+    return trainer.fit(steps, minutes, report or _ignore, progress or _ignore, keeper, begun)
 
 
 class Trainer:
@@ -125,12 +92,15 @@ class Trainer:
         _check_fit(model, dataset)
         if validation is not None:
             _check_alike(dataset, validation)
+        elif recipe.patience is not None:
+            raise UsageError("patience counts looks at validation images: there are none")
         self.model, self.dataset, self.recipe = model, dataset, recipe
         self.validation = None if validation is None else evenly(validation, VALIDATION_IMAGES)
         self.crop = checked_crop(model, default_crop(model, dataset) if recipe.crop is None else recipe.crop)
         self.loss_name = recipe.loss or ("bce" if model.out_channels == 1 else "ce+dice")
         self.loss = loss_function(self.loss_name, model.out_channels)
         self.optimizer = _optimizer(model, recipe)
+        self.torn = False  # whether a step was left when only some weights had moved
         model.preprocessing, model.coding = dataset.preprocessing, dataset.coding
 
     def fit(
@@ -139,19 +109,22 @@ class Trainer:
         minutes: float | None,
         report: Callable[[dict[str, Any]], None],
         progress: Callable[[int, float], None],
+        keeper: Keeper | None = None,
+        begun: State | None = None,
     ) -> History:
-        """`fit`, with steps, minutes or both."""
-        if steps is None and minutes is None:
+        """`fit`, with steps, minutes or both; or from where a checkpoint has brought the trainer, with neither."""
+        if steps is None and minutes is None and begun is None:
             raise UsageError("training needs steps, minutes or both")
         if (steps is not None and steps < 1) or (minutes is not None and not 0 < minutes < math.inf):
             raise UsageError("steps and minutes must be above 0, and minutes finite")
-        if minutes is None:
-            return self.run(steps or 1, math.inf, {}, report, progress)
-        now, seconds = time.monotonic(), 60 * minutes
+        now, seconds = time.monotonic(), math.inf if minutes is None else 60 * minutes
+        if begun is not None:
+            return self.run(begun, now + seconds, report, progress, keeper)
         if steps is not None:
-            return self.run(steps, now + seconds, {}, report, progress)
+            return self.run(State(History(steps)), now + seconds, report, progress, keeper)
         plan = self.on_a_copy().estimate(seconds)
-        return self.run(plan.steps, now + budget.LIMIT * seconds, asdict(plan), report, progress)
+        state = State(History(plan.steps))
+        return self.run(state, now + budget.LIMIT * seconds, report, progress, keeper, asdict(plan))
 
     def on_a_copy(self) -> Trainer:
         """The same with a model of its own, to be timed without a trace in this one."""
@@ -168,24 +141,39 @@ class Trainer:
         return budget.estimate(seconds, lambda: self.step(0, self.recipe.lr), self.validate)
 
     def step(self, step: int, lr: float) -> float:
-        """One batch, forwards, backwards, one step of SGD; the loss before the step."""
+        """One batch, forwards, backwards, one step of SGD; the loss before the step.
+
+        Where it is interrupted or fails before the weights move, it leaves no trace.
+        """
         x, target = self.batch(step)
-        self.optimizer.zero_grad()  # before the way forward, which then has their memory
-        loss = self.loss(self.model(x), target)
-        value = float(loss.item())
-        loss.backward()
-        norm = 0.0
-        if self.recipe.clip is not None:
-            norm = optim.clip_grad_norm(self.model.parameters(), self.recipe.clip)
-        if not (math.isfinite(value) and math.isfinite(norm)):
-            what = "loss" if not math.isfinite(value) else "gradient"
-            raise WorkFailed(
-                f"the {what} is no longer finite at step {step + 1} (learning rate {lr:.3g}): "
-                f"try a lower --lr than {self.recipe.lr:g}, and look for odd values in the images"
-            )
+        rewind = _Rewind(self.model)
+        try:
+            self.optimizer.zero_grad()  # before the way forward, which then has their memory
+            loss = self.loss(self.model(x), target)
+            value = float(loss.item())
+            loss.backward()
+            norm = optim.clip_grad_norm(self.model.parameters(), self.recipe.clip or math.inf)
+            if not (math.isfinite(value) and math.isfinite(norm)):
+                rewind()  # the same numbers again for dropout
+                what = "loss" if not math.isfinite(value) else "gradient"
+                raise self._not_finite(
+                    f"the {what} is no longer finite at step {step + 1} (learning rate {lr:.3g})", step
+                )
+        except BaseException:
+            rewind()
+            raise
         self.optimizer.lr = lr
+        self.torn = True
         self.optimizer.step()
+        self.torn = False
         return value
+
+    def _not_finite(self, what: str, step: int) -> WorkFailed:
+        """The error that names the layer and the remedy; for that the batch of a step is looked at in every layer."""
+        x, target = self.batch(step)
+        fault = first_nonfinite(self.model, self.loss, x, target)
+        found = "" if fault is None else f": {fault}"
+        return WorkFailed(f"{what}{found}. {remedy(fault, x, self.dataset, self.recipe.lr, step == 0)}")
 
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         x, target = batch(
@@ -199,98 +187,165 @@ class Trainer:
         )
         return x.astype(self.model.dtype, copy=False), target
 
-    def validate(self) -> dict[str, float]:
-        """Score and loss on the validation images; nothing where there are none."""
+    def validate(self) -> dict[str, Any]:
+        """Score, loss and share of each class on the validation images; nothing where there are none."""
         if self.validation is None:
             return {}
+        classes = self.validation.coding.classes
         predicted, losses = [], []
         for x, target in zip(self.validation.images, self.validation.targets, strict=True):
             logits = predict_logits(self.model, x.astype(self.model.dtype, copy=False))
             predicted.append(probabilities(logits).argmax(axis=0))
             with no_grad():
                 losses.append(self.loss(logits[None], target[None]).item())
-        score = metrics.score(predicted, self.validation.truth, self.validation.coding.classes)
-        return {"score": float(score), "validation_loss": float(np.mean(losses))}
+        score = metrics.score(predicted, self.validation.truth, classes)
+        counts = np.sum([np.bincount(p.ravel(), minlength=classes) for p in predicted], axis=0)
+        return {
+            "score": float(score),
+            "validation_loss": float(np.mean(losses)),
+            "predicted": (counts / counts.sum()).tolist(),
+        }
+
+    @cached_property
+    def baselines(self) -> dict[str, float]:
+        """Scores on the validation images of what needs no learning."""
+        return {} if self.validation is None else metrics.baselines(self.validation)
 
     def run(
         self,
-        steps: int,
+        state: State,
         deadline: float,
-        timing: dict[str, float],
         report: Callable[[dict[str, Any]], None],
         progress: Callable[[int, float], None],
+        keeper: Keeper | None = None,
+        timing: dict[str, float] | None = None,
     ) -> History:
-        """All the steps, with a record for `report` every few of them."""
-        history = History(steps)
-        best: dict[str, np.ndarray] = {}
-        watch = _Watch()
-        history.add({"step": 0, "steps": steps, **self.validate(), **timing}, report)
-        watch.restart()
+        """All the steps that are left, with a record for `report` every few of them."""
+        history, clock = state.history, _Clock(state.seconds)
         self.model.train()
-        for done in range(1, steps + 1):
-            lr = learning_rate(self.recipe, done - 1, steps)
-            watch.add(self.step(done - 1, lr), self.recipe.batch_size)
-            progress(done, watch.losses[-1])
-            if done < steps and time.monotonic() > deadline:
-                history.stopped_at = done
-            last = done == steps or history.stopped_at is not None
-            look = last or budget.falls_due(done, steps, budget.VALIDATIONS)
-            if not (look or budget.falls_due(done, steps, REPORTS)):
-                continue
-            record = {"step": done, "steps": steps, "lr": lr, **watch.summary()}
-            if look:
-                record |= self.validate()
-            if history.is_best(record):
-                best = {name: value.copy() for name, value in self.model.state_dict().items()}
-            history.add(record, report)
-            watch.restart()
-            if last:
-                break
-        if best:
-            self.model.load_state_dict(best)
+        try:
+            while True:
+                self._pause(state, clock, deadline, report, keeper, timing or {})
+                if state.done == history.steps or history.stopped_at is not None:
+                    break
+                with held_back():
+                    lr = learning_rate(self.recipe, state.done, history.steps)
+                    state.losses.append(self.step(state.done, lr))
+                    state.done += 1
+                clock.images += self.recipe.batch_size
+                progress(state.done, state.losses[-1])
+        except KeyboardInterrupt:
+            if not self.torn and history.stopped_by != "time":
+                self._keep(keeper, state, True)
+            raise
+        if state.best:
+            self.model.load_state_dict(state.best)
+        self._warn(verdict.at_the_end(history, self))
         return history
 
+    def _pause(
+        self,
+        state: State,
+        clock: _Clock,
+        deadline: float,
+        report: Callable[[dict[str, Any]], None],
+        keeper: Keeper | None,
+        timing: dict[str, float],
+    ) -> None:
+        """What is done between two steps: look, report, keep, and see whether to stop."""
+        history, done = state.history, state.done
+        late = 0 < done < history.steps and time.monotonic() > deadline
+        look = done == 0 or budget.falls_due(done, history.steps, budget.VALIDATIONS)
+        if late:
+            history.stopped_at, history.stopped_by = done, "time"
+            self._keep(keeper, state, True)  # before the look below, which a run that is in time does not take
+        if self._record(state, clock, look or late, timing):
+            report(history.records[-1])
+            self._warn(verdict.on_the_way(history, self))
+            clock.restart()
+        if late:
+            return
+        state.seconds = clock.seconds
+        self._keep(keeper, state, look)
+        if self.recipe.patience is not None and history.waited >= self.recipe.patience and done < history.steps:
+            history.stopped_at, history.stopped_by = done, "patience"
 
-class _Watch:
-    """Mean loss and images a second between two records, validation not counted."""
+    def _warn(self, text: str | None) -> None:
+        if text is not None:
+            warnings.warn(text, verdict.UselessModel, stacklevel=5)  # where `fit` was called
 
-    def __init__(self) -> None:
-        self.begin = time.monotonic()
+    def _record(self, state: State, clock: _Clock, look: bool, timing: dict[str, float]) -> bool:
+        """Add the record of this step to the history, if it has one and it is not there yet."""
+        history, done = state.history, state.done
+        if state.recorded or not (look or budget.falls_due(done, history.steps, REPORTS)):
+            return False
+        record: dict[str, Any] = {"step": done, "steps": history.steps}
+        if done:
+            record |= {"lr": learning_rate(self.recipe, done - 1, history.steps), **clock.summary(state.losses)}
+        if look:
+            self._check_state(done)
+            record |= self.validate()
+        record |= timing if done == 0 else {}
+        best = state.best
+        if done and "score" in record:
+            record["best"] = history.would_be_best(record["score"])
+            if record["best"]:
+                best = {name: value.copy() for name, value in self.model.state_dict().items()}
+        with held_back():  # the three belong together
+            history.records.append(record)
+            state.best, state.losses = best, []
+        return True
+
+    def _keep(self, keeper: Keeper | None, state: State, always: bool) -> None:
+        """A checkpoint, if it is time for one; never of weights that are not finite."""
+        if keeper is not None and keeper.is_due(state, always):
+            self._check_state(state.done)
+            keeper.write(state)
+
+    def _check_state(self, done: int) -> None:
+        """WorkFailed where a weight, or an estimate of batch norm, is not finite after so many steps."""
+        for name, array in self.model.state_dict().items():
+            if not is_finite(array):
+                raise self._not_finite(f"{name} is not finite after {done} steps", done)
+
+
+class _Rewind:
+    """What a step changes before the weights move: estimates of batch norm, and dropout's random numbers."""
+
+    def __init__(self, model: UNet) -> None:
+        buffers = (array for _, array in model.named_arrays() if isinstance(array, np.ndarray))
+        self.buffers = [(array, array.copy()) for array in buffers]
+        generators = (module.rng.bit_generator for module in model.modules() if isinstance(module, Dropout))
+        self.generators = [(generator, generator.state) for generator in generators]
+
+    def __call__(self) -> None:
+        for array, before in self.buffers:
+            array[...] = before
+        for generator, state in self.generators:
+            generator.state = state
+
+
+class _Clock:
+    """Seconds of the whole run, and images a second between two records, validation not counted."""
+
+    def __init__(self, seconds: float) -> None:
+        self.begin = time.monotonic() - seconds
         self.restart()
 
     def restart(self) -> None:
-        self.since = time.monotonic()
-        self.losses: list[float] = []
-        self.images = 0
+        self.since, self.images = time.monotonic(), 0
 
-    def add(self, loss: float, images: int) -> None:
-        self.losses.append(loss)
-        self.images += images
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.begin
 
-    def summary(self) -> dict[str, float]:
-        now = time.monotonic()
+    def summary(self, losses: list[float]) -> dict[str, float]:
+        passed = time.monotonic() - self.since
         return {
-            "loss": float(np.mean(self.losses)),
-            "images_per_second": self.images / max(now - self.since, 1e-9),
-            "seconds": now - self.begin,
+            "loss": float(np.mean(losses)),
+            "images_per_second": self.images / max(passed, 1e-9),
+            "seconds": self.seconds,
         }
-
-
-def loss_function(name: str, out_channels: int) -> Callable[[Any, np.ndarray], Tensor]:
-    """(logits (N, K, H, W), class indices (N, H, W)) -> scalar Tensor."""
-    if out_channels == 1:
-        single = {"bce": F.binary_cross_entropy_with_logits, "dice": F.dice_loss}
-        if name not in single:
-            raise UsageError(f"one output channel takes the loss bce or dice, not {name}")
-        return lambda logits, target: single[name](logits, target[:, None])
-    several = {"ce": F.cross_entropy, "dice": F.dice_loss, "ce+dice": _ce_dice}
-    if name not in several:
-        raise UsageError(f"the loss {name} takes one output channel, not {out_channels}")
-    return several[name]
-
-
-def _ce_dice(logits: Any, target: np.ndarray) -> Tensor:
-    return F.cross_entropy(logits, target) + F.dice_loss(logits, target)
 
 
 def _optimizer(model: UNet, recipe: Recipe) -> optim.SGD:
@@ -304,16 +359,6 @@ def _optimizer(model: UNet, recipe: Recipe) -> optim.SGD:
         )
     except ValueError as error:
         raise UsageError(str(error)) from None
-
-
-def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
-    """The rate of step 0 .. steps - 1: a linear warm-up, then the schedule."""
-    warmup = steps // 20 if recipe.warmup is None else min(recipe.warmup, steps)
-    if recipe.schedule == "cosine":
-        return optim.cosine(step, steps, recipe.lr, warmup)
-    if recipe.schedule == "step":  # a tenth after each third of the run
-        return optim.step_decay(step, recipe.lr, max(1, -(-steps // 3)), 0.1, warmup)
-    return recipe.lr * optim.warm_up(step, warmup)
 
 
 def default_crop(model: UNet, dataset: Dataset) -> tuple[int, int]:

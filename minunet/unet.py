@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import display, kernels
 from . import functional as F
-from . import kernels
 from .autograd import Array, Tensor, grad_enabled
 from .nn import BatchNorm2d, Conv2d, ConvTranspose2d, Dropout, Module, ModuleList, ReLU, Sequential
 
@@ -206,6 +206,9 @@ class UNet(Module):
         count = sum(p.data.size for p in self.parameters())
         arguments = ", ".join(f"{k}={v!r}" for k, v in self.architecture.items())
         return f"UNet({arguments})  # {count:,} parameters"
+
+    def _repr_html_(self) -> str:
+        return display.model_html(self)
 
 
 def legal_sides(side: int, levels: int) -> list[int]:

@@ -26,7 +26,16 @@ from minunet.files import atomic_write
 from minunet.tensor_file import DTYPES, METADATA, FileFormatError, parse_json, short
 from minunet.unet import UNet
 
-__all__ = ["FileFormatError", "load", "parameter_shapes", "read_tensors", "save", "write_tensors"]
+__all__ = [
+    "FileFormatError",
+    "build",
+    "describe",
+    "load",
+    "parameter_shapes",
+    "read_tensors",
+    "save",
+    "write_tensors",
+]
 
 FORMAT_VERSION = 1
 _FORMATS = {".safetensors": safetensors, ".npz": npz}
@@ -50,12 +59,7 @@ def save(model: UNet, path: _PATH, dtype: Any = None) -> None:
     tensors = {name: _convert(name, a, stored) for name, a in model.state_dict().items()}
     _check_architecture(architecture)
     _check_state(tensors, architecture)  # what is written can be loaded
-    description = {
-        "format_version": FORMAT_VERSION,
-        "architecture": architecture,
-        "preprocessing": None if model.preprocessing is None else model.preprocessing.to_json(),
-        "coding": None if model.coding is None else model.coding.to_json(),
-    }
+    description = describe(model) | {"architecture": architecture}
     write_tensors(path, tensors, {"minunet": json.dumps(description, allow_nan=False)})
 
 
@@ -67,19 +71,37 @@ def load(path: _PATH) -> UNet:
     """
     tensors, metadata = read_tensors(path)
     try:
-        description = _description(metadata)
-        architecture = description["architecture"]
-        _check_architecture(architecture)
-        _check_state(tensors, architecture)
-        model = UNet(**architecture)
-        dtype = np.dtype(architecture["dtype"])
-        model.load_state_dict({name: _convert(name, a, dtype) for name, a in tensors.items()})
-        if description["preprocessing"] is not None:
-            model.preprocessing = Preprocessing.from_json(description["preprocessing"])
-        if description["coding"] is not None:
-            model.coding = Coding.from_json(description["coding"])
+        return build(_description(metadata), tensors)
     except (ValueError, RecursionError) as error:
         raise FileFormatError(f"{os.fspath(path)}: {error}") from error
+
+
+def describe(model: UNet) -> dict[str, Any]:
+    """What a file says of a model beside its tensors, ready for JSON; see `build`."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "architecture": model.architecture,
+        "preprocessing": None if model.preprocessing is None else model.preprocessing.to_json(),
+        "coding": None if model.coding is None else model.coding.to_json(),
+    }
+
+
+def build(description: Any, tensors: dict[str, np.ndarray]) -> UNet:
+    """The model, in evaluation mode, of a description (see `describe`) and its tensors.
+
+    Nothing of either is trusted: FileFormatError or ValueError, before any network is built, where they do not fit.
+    """
+    _check_version(description)
+    architecture = description["architecture"]
+    _check_architecture(architecture)
+    _check_state(tensors, architecture)
+    model = UNet(**architecture)
+    dtype = np.dtype(architecture["dtype"])
+    model.load_state_dict({name: _convert(name, a, dtype) for name, a in tensors.items()})
+    if description["preprocessing"] is not None:
+        model.preprocessing = Preprocessing.from_json(description["preprocessing"])
+    if description["coding"] is not None:
+        model.coding = Coding.from_json(description["coding"])
     model.eval()
     return model
 
@@ -171,13 +193,16 @@ def _convert(name: str, array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return converted
 
 
-def _description(metadata: dict[str, str]) -> dict[str, Any]:
+def _description(metadata: dict[str, str]) -> Any:
     if "minunet" not in metadata:
         raise FileFormatError(
             "found tensors without a description of the network (metadata 'minunet'), "
             "expected a file written by minunet.save"
         )
-    description = parse_json(metadata["minunet"].encode(), "the description of the network")
+    return parse_json(metadata["minunet"].encode(), "the description of the network")
+
+
+def _check_version(description: Any) -> None:
     version = description.get("format_version") if isinstance(description, dict) else None
     if type(version) is not int or version != FORMAT_VERSION:
         raise FileFormatError(
@@ -185,7 +210,6 @@ def _description(metadata: dict[str, str]) -> dict[str, Any]:
             "a file of a newer minunet needs that version to be read"
         )
     _check_keys(description, {"format_version", "architecture", "preprocessing", "coding"}, "description")
-    return description
 
 
 def _check_architecture(architecture: Any) -> None:

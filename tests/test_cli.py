@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import minunet as mn
-from minunet import budget, cli, functional, progress, runs
+from minunet import budget, checkpoint, cli, functional, progress, runs
 from minunet.data import cells, read_image, write_image
 from minunet.info import layers
 from minunet.kernels import pool
@@ -64,7 +64,7 @@ def hide(monkeypatch, *libraries):
 
 
 def test_train_writes_its_run(run):
-    names = {"model.safetensors", "log.jsonl", "settings.json", "curves.png", "preview.png"}
+    names = {"model.safetensors", "checkpoint.safetensors", "log.jsonl", "settings.json", "curves.png", "preview.png"}
     assert {path.name for path in run.iterdir()} == names
     records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [record["step"] for record in records] == [0, 1, 2, 3, 4]
@@ -100,6 +100,7 @@ def test_the_same_command_gives_the_same_bytes(folder, run, tmp_path):
 
 def test_minutes_become_steps_that_repeat_the_run(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(budget, "LIMIT", 100)  # a busy machine is no reason to stop before the end
+    monkeypatch.setattr(runs, "FINISH_SECONDS", 0)  # and a slow start none to refuse
     assert train(folder, tmp_path / "planned", steps=("--minutes", "0.08")) == 0
     steps = json.loads((tmp_path / "planned" / "settings.json").read_text())["steps"]
     assert f"--steps {steps} repeats this run" in capsys.readouterr().out
@@ -110,6 +111,7 @@ def test_minutes_become_steps_that_repeat_the_run(folder, tmp_path, capsys, monk
 
 def test_a_run_says_when_its_time_was_up(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(budget, "LIMIT", 0.2)  # as if the machine had become slow
+    monkeypatch.setattr(runs, "FINISH_SECONDS", 0)
     assert train(folder, tmp_path, steps=("--minutes", "0.08")) == 0
     assert "The time was up at step" in capsys.readouterr().out
     mn.load(tmp_path / "model.safetensors")
@@ -203,6 +205,20 @@ def test_ctrl_c_that_ends_the_reader_too_leaves_a_model(folder, tmp_path, capsys
     mn.load(tmp_path / "model.safetensors")
 
 
+def test_a_reader_that_goes_away_ends_no_training(folder, tmp_path):
+    """As in `minunet train ... | head -1`."""
+    arguments = ["train", folder / "images", folder / "masks", "--out", tmp_path, *SMALL, "--steps", "3"]
+    command = [sys.executable, "-m", "minunet", *map(str, arguments), "--backend", "numpy"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.readline()
+    process.stdout.close()
+    assert "Traceback" not in process.stderr.read()
+    process.stderr.close()
+    assert process.wait(60) == 0
+    mn.load(tmp_path / "model.safetensors")
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 4
+
+
 def test_sigterm_leaves_the_best_model(folder, tmp_path):
     arguments = ["train", folder / "images", folder / "masks", "--out", tmp_path, *SMALL]
     command = [sys.executable, "-m", "minunet", *map(str, arguments), "--steps", "1200"]
@@ -220,6 +236,7 @@ def test_sigterm_leaves_the_best_model(folder, tmp_path):
     assert "holds the best model so far" in out
     assert err.endswith("minunet: interrupted\n")
     mn.load(tmp_path / "model.safetensors")
+    assert f"--resume goes on from step {checkpoint.read(tmp_path / 'checkpoint.safetensors').done}\n" in out
     assert [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
 
 
@@ -506,7 +523,8 @@ def test_errors_are_plain_sentences_and_status_2(broken, capsys, command, words)
         command += " --features 1,1,1,1"
     assert main(*[part.format(**broken) for part in command.split()]) == 2
     said = capsys.readouterr().err
-    assert said.startswith("minunet: ") and said.count("\n") == 1
+    first, *listed = said.splitlines()  # several faults of a data set are listed below the sentence
+    assert first.startswith("minunet: ") and all(line.startswith("  ") for line in listed)
     assert "Traceback" not in said
     for word in words:
         assert word.format(**broken) in said

@@ -98,6 +98,17 @@ def test_otsu_of_a_constant_image():
     assert not metrics.otsu_foreground(image).any()
 
 
+@pytest.mark.parametrize(
+    "low, high",
+    [(5e-324, 1e-323), (0, 5e-324), (-1e-320, 3e-320), (0, 1e-200), (1, 1 + 2e-16), (2**53, 2**53 + 2),
+     (1e8, 1e8 + 1e-6), (-1.7e308, 1.7e308), (1.6e308, 1.7e308), (-3, -2)],
+)  # fmt: skip
+def test_otsu_of_numbers_at_the_ends_of_float64(low, high):
+    image = np.array([[low, low, high], [high, high, low]], np.float64)
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        np.testing.assert_array_equal(metrics.otsu_foreground(image), image == high)
+
+
 def test_otsu_of_a_color_image_is_of_its_luminance():
     image = np.zeros((2, 2, 3), np.uint8)
     image[0] = (0, 255, 0)

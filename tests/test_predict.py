@@ -1,12 +1,18 @@
-"""Prediction at every size, in every layout, without a trace in the model."""
+"""Prediction at every size, in every layout, without a trace in the model; and of many files, with nothing lost."""
+
+import shutil
+import sys
 
 import numpy as np
 import pytest
+from threshold import copying, thresholds
 
 import minunet as mn
-from minunet.data import Preprocessing
+from minunet import cli, estimate, predict_files
+from minunet.data import Coding, Preprocessing, read_image, write_image
 from minunet.predict import reflection
 
+PREDICT = sys.modules["minunet.predict"]  # the module; mn.predict is its function
 SIZES = [(1, 1), (1, 9), (2, 3), (7, 5), (16, 16), (17, 31), (40, 24)]
 
 
@@ -114,3 +120,232 @@ def test_the_mode_is_restored_after_an_error():
     with pytest.raises(ValueError, match="shape"):
         mn.predict(model, image(2, 3, 4, 5))
     assert model.training
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("levels", [2, 4])
+def test_every_side_from_1_to_200_is_predicted_and_not_shifted(levels, padding):
+    """A network that hands the image on: each pixel of the answer must be that of the image."""
+    model = copying(levels, padding)
+    everything = np.random.default_rng(0).random((200, 200), np.float32)
+    for height in range(1, 201):
+        width = 7 * height % 200 + 1  # each width once, too
+        x = everything[:height, :width]
+        p = mn.predict(model, x)
+        assert p.shape == (2, height, width)
+        np.testing.assert_allclose(p[1], 1 / (1 + np.exp(-x)), atol=1e-6, err_msg=f"{height} x {width}")
+
+
+def test_too_large_an_image_is_refused_in_words(monkeypatch):
+    """Before the memory is taken: a system may end the process instead of refusing."""
+    monkeypatch.setattr(estimate, "available", lambda: 10_000_000)
+    monkeypatch.setattr(PREDICT, "predict_logits", None)  # it must not come to that
+    with pytest.raises(MemoryError, match=r"not enough memory for 9000 x 7000 px, which take about \d+\.\d GB"):
+        mn.predict(network(), np.broadcast_to(np.uint8(0), (9000, 7000)))
+
+
+def test_where_the_free_memory_is_not_known_the_refusal_is_in_words_too(monkeypatch):
+    def refuse(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(estimate, "available", lambda: None)
+    monkeypatch.setattr(PREDICT, "predict_logits", refuse)
+    with pytest.raises(MemoryError, match="not enough memory for 8 x 9 px"):
+        mn.predict(network(), image(8, 9))
+
+
+# ------------------------------------------------------------------------------------------- files
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A model file that tells grey values above 100 from others, in masks of 0 and 255."""
+    pytest.importorskip("PIL", reason="Pillow is not installed")
+    net = thresholds(100)
+    net.coding, net.preprocessing = Coding("binary", (0, 255)), Preprocessing(1, "none")
+    mn.save(net, tmp_path / "model.safetensors")
+    return tmp_path / "model.safetensors"
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Three images of different sizes in a folder."""
+    (tmp_path / "images").mkdir()
+    for i, size in enumerate([(8, 9), (1, 1), (31, 20)]):
+        write_image(tmp_path / "images" / f"im{i}.png", np.random.default_rng(i).integers(0, 256, size, np.uint8))
+    return tmp_path / "images"
+
+
+def run(model, *inputs, options=(), out="out"):
+    out = model.parent / out
+    return cli.main(["predict", str(model), *map(str, inputs), "--out", str(out), *options]), out
+
+
+def stack(path, *pages):
+    tifffile = pytest.importorskip("tifffile", reason="tifffile is not installed")
+    with tifffile.TiffWriter(path) as file:
+        for page in pages:
+            file.write(page, contiguous=False)
+
+
+def test_a_folder_becomes_masks_in_the_coding_of_training(model, images, capsys):
+    status, out = run(model, images)
+    assert status == 0
+    assert sorted(path.name for path in out.iterdir()) == ["im0.png", "im1.png", "im2.png"]
+    for path in images.iterdir():
+        expected = np.where(read_image(path) > 100, 255, 0)
+        np.testing.assert_array_equal(read_image(out / path.name), expected)
+    said = capsys.readouterr()
+    assert "3/3" in said.out and "3 files in" in said.out and "255 foreground" in said.out and said.err == ""
+
+
+def test_a_stack_becomes_a_mask_a_page(model, tmp_path):
+    pages = [image(6, 5), 255 - image(6, 5), image(7, 9)]
+    stack(tmp_path / "deep.tif", *pages)
+    stack(tmp_path / "flat.tif", pages[0])
+    status, out = run(model, tmp_path / "deep.tif", tmp_path / "flat.tif", options=["--probabilities"])
+    assert status == 0
+    assert sorted(path.name for path in out.glob("*.png")) == [
+        "deep_001.png", "deep_002.png", "deep_003.png", "flat.png"
+    ]  # fmt: skip
+    for page, name in zip([*pages, pages[0]], ("deep_001", "deep_002", "deep_003", "flat"), strict=True):
+        np.testing.assert_array_equal(read_image(out / f"{name}.png"), np.where(page > 100, 255, 0))
+        assert np.load(out / f"{name}_prob.npy").shape == (2, *page.shape)
+
+
+@pytest.mark.parametrize(
+    "names, options, words",
+    [
+        (("a.png", "a.npy"), (), "would both be written as"),
+        (("a.png", "A.png"), (), "would both be written as"),
+        (("stra\u00dfe.png", "STRASSE.npy"), (), "would both be written as"),
+        (("e\u0301.png", "\u00e9.npy"), (), "would both be written as"),
+        (("a.png", "a_overlay.png"), ("--overlay",), "would both be written as"),
+        (("a.png", "a_instances.npy"), ("--instances",), "would both be written as"),
+        (("deep.tif", "deep_002.png"), (), "deep.tif and"),
+        (("a.png", "a.png"), (), "is given twice"),
+        (("a.png", "../model.safetensors"), (), "not an image file"),
+        (("a.png", "n" * 245 + ".png"), ("--overlay",), "too long"),
+    ],
+)
+def test_names_that_clash_are_refused_before_anything_is_computed(
+    model, tmp_path, capsys, monkeypatch, names, options, words
+):
+    monkeypatch.setattr(predict_files, "predict", None)
+    (tmp_path / "in").mkdir()
+    for name in set(names) - {"../model.safetensors"}:
+        if name == "deep.tif":
+            stack(tmp_path / "in" / name, image(4, 4), image(4, 4))
+        else:
+            write_image(tmp_path / "in" / name, image(4, 4))
+    status, out = run(model, *(tmp_path / "in" / name for name in names), options=options)
+    assert status == 2 and not out.exists()
+    said = capsys.readouterr().err
+    assert words in said and said.count("\n") == 1
+
+
+def test_a_stack_beside_a_page_that_it_does_not_have(model, tmp_path):
+    stack(tmp_path / "deep.tif", image(4, 4), image(4, 4))
+    write_image(tmp_path / "deep_003.png", image(4, 4))
+    assert run(model, tmp_path / "deep.tif", tmp_path / "deep_003.png")[0] == 0
+
+
+def test_a_broken_image_among_others_does_not_stop_them(model, images, capsys):
+    data = (images / "im2.png").read_bytes()
+    (images / "im1.png").write_bytes(data[: len(data) // 2])
+    (images / "empty.tif").write_bytes(b"")
+    status, out = run(model, images)
+    assert status == 1
+    assert sorted(path.name for path in out.iterdir()) == ["im0.png", "im2.png"]
+    said = capsys.readouterr()
+    assert said.out.count("not predicted: ") == 2
+    assert said.err.count("\n") == 1 and "2 of 4 files could not be predicted" in said.err
+    assert "im1.png" in said.err and "empty.tif" in said.err and "the others are in" in said.err
+
+
+def test_where_nothing_can_be_read_nothing_is_written(model, images, capsys):
+    for path in images.iterdir():
+        path.write_bytes(b"no picture")
+    status, out = run(model, images)
+    assert status == 2 and not out.exists()
+    assert "3 of 3 files could not be predicted" in capsys.readouterr().err
+
+
+def test_an_image_that_the_memory_cannot_hold_is_named(model, images, capsys, monkeypatch):
+    real = predict_files.predict
+
+    def predict(net, raw):
+        if raw.shape == (8, 9):
+            raise MemoryError("not enough memory for 8 x 9 px")
+        return real(net, raw)
+
+    monkeypatch.setattr(predict_files, "predict", predict)
+    status, out = run(model, images)
+    assert status == 1 and len(list(out.iterdir())) == 2
+    assert "im0.png: not enough memory for 8 x 9 px" in capsys.readouterr().err
+
+
+def test_colour_in_a_grey_model_warns_once_and_grey_in_a_colour_model_never(model, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    color = image(5, 6, 3)
+    for i in range(3):
+        write_image(tmp_path / "in" / f"color{i}.png", color)
+    status, out = run(model, tmp_path / "in")
+    assert status == 0
+    warning = "a colour image in a grey model: its luminance is used"
+    assert capsys.readouterr().err.count(warning) == 1
+    grey = color @ np.array([0.299, 0.587, 0.114])
+    np.testing.assert_array_equal(read_image(out / "color0.png"), np.where(grey > 100, 255, 0))
+
+    net = thresholds(100, channels=3)
+    net.preprocessing = Preprocessing(3, "none")
+    mn.save(net, tmp_path / "color.safetensors")
+    write_image(tmp_path / "grey.png", image(5, 6))
+    assert run(tmp_path / "color.safetensors", tmp_path / "grey.png")[0] == 0
+    assert capsys.readouterr().err == ""
+    np.testing.assert_array_equal(read_image(out / "grey.png"), np.where(image(5, 6) > 100, 255, 0))
+
+
+def test_masks_that_say_nothing_are_remarked(model, tmp_path, capsys):
+    for i in range(2):
+        np.save(tmp_path / f"dark{i}.npy", np.full((4, 4), 3, np.uint8))
+    assert run(model, tmp_path / "dark0.npy", tmp_path / "dark1.npy")[0] == 0
+    assert "every mask has the value 0 everywhere" in capsys.readouterr().err
+
+
+def test_masks_that_look_black_are_remarked(tmp_path, model, capsys):
+    net = thresholds(100)
+    net.coding = Coding("binary", (0, 1))
+    mn.save(net, model)
+    np.save(tmp_path / "a.npy", image(4, 4))
+    assert run(model, tmp_path / "a.npy")[0] == 0
+    assert "look black in a viewer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("how", ["the folder", "a link to an image", "a file"])
+def test_out_that_would_harm_the_images_is_refused(model, images, tmp_path, capsys, how):
+    before = {path: path.read_bytes() for path in images.iterdir()}
+    out = tmp_path / "out"
+    if how == "the folder":
+        out = images
+    elif how == "a file":
+        shutil.copy(model, out)
+    else:
+        out.mkdir()
+        (out / "im1.png").symlink_to(images / "im1.png")
+    status, _ = run(model, images, out=out)
+    assert status == 2
+    said = capsys.readouterr().err
+    assert str(out) in said and said.count("\n") == 1
+    assert {path: path.read_bytes() for path in images.iterdir()} == before
+
+
+def test_a_terminal_shows_a_bar_and_the_failures(model, images, capsys, monkeypatch):
+    pytest.importorskip("rich", reason="rich is not installed")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    (images / "im1.png").write_bytes(b"no picture")
+    assert run(model, images)[0] == 1
+    said = capsys.readouterr().out
+    assert "predicting" in said and "3/3" in said and "not predicted: " in said
+    assert "im0.png ->" not in said  # a bar instead of a line a file

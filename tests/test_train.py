@@ -9,6 +9,7 @@ import minunet as mn
 from minunet import budget
 from minunet.data import cells, from_arrays
 from minunet.errors import UsageError, WorkFailed
+from minunet.history import History, State
 from minunet.train import LOSSES, Recipe, Trainer, default_crop, evenly, learning_rate
 
 
@@ -324,6 +325,6 @@ def test_steps_within_minutes(data):
 
 def test_when_the_time_is_up_the_run_ends_with_a_look(data):
     trainer = Trainer(network(), *data, Recipe())
-    history = trainer.run(1000, -math.inf, {}, lambda record: None, lambda done, loss: None)
-    assert history.stopped_at == 1 == history.best_step
+    history = trainer.run(State(History(1000)), -math.inf, lambda record: None, lambda done, loss: None)
+    assert history.stopped_at == 1 == history.best_step and history.stopped_by == "time"
     assert history.steps == 1000 and len(history.records) == 2

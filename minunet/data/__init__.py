@@ -4,8 +4,17 @@ from minunet.data.augment import batch
 from minunet.data.coding import Coding
 from minunet.data.dataset import Dataset, default_preprocessing, from_arrays, load_folder
 from minunet.data.decide import TARGETS, decide_coding
-from minunet.data.errors import DataError
-from minunet.data.images import IMAGE_SUFFIXES, read_image, read_mask, write_image
+from minunet.data.errors import DataError, Fault
+from minunet.data.faults import Faults, Reading, read_pairs
+from minunet.data.images import (
+    IMAGE_SUFFIXES,
+    is_picture,
+    read_image,
+    read_mask,
+    read_mask_stack,
+    read_stack,
+    write_image,
+)
 from minunet.data.pairs import Pair, find_images, pair
 from minunet.data.preprocessing import Preprocessing
 from minunet.data.separate import separate_touching
@@ -17,18 +26,25 @@ __all__ = [
     "Coding",
     "DataError",
     "Dataset",
+    "Fault",
+    "Faults",
     "Pair",
     "Preprocessing",
+    "Reading",
     "batch",
     "cells",
     "decide_coding",
     "default_preprocessing",
     "find_images",
     "from_arrays",
+    "is_picture",
     "load_folder",
     "pair",
     "read_image",
     "read_mask",
+    "read_mask_stack",
+    "read_pairs",
+    "read_stack",
     "separate_touching",
     "write_image",
 ]

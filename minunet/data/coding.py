@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minunet.data.errors import DataError
+from minunet.data.errors import wrong
 
 KINDS = ("binary", "indices", "levels", "colors", "instances", "foreground")
 
@@ -48,9 +48,10 @@ class Coding:
             table = np.array([pack_color(color) for color in self.values], np.int64)
         else:
             if plain.ndim == 3:
-                raise DataError(
-                    f"{name}: a colour mask, but the other masks hold {self.describe()}; "
-                    "save it as a grey mask of the same values"
+                raise wrong(
+                    name,
+                    f"a colour mask, but the other masks hold {self.describe()}",
+                    "save it as a grey mask of the same values",
                 )
             table = np.array(self.values, np.int64)
         return self._look_up(plain, table, name)
@@ -66,9 +67,10 @@ class Coding:
             value, count = counts.most_common(1)[0]
             shown = unpack(value) if self.kind == "colors" else value
             others = f" and {len(counts) - 1} other unknown values" if len(counts) > 1 else ""
-            raise DataError(
-                f"{name}: value {shown} in {pixel_count(count)}{others}, but the masks hold "
-                f"{self.describe()}; correct the mask or choose another --target"
+            raise wrong(
+                name,
+                f"value {shown} in {pixel_count(count)}{others}, but the masks hold {self.describe()}",
+                "correct the mask or choose another --target",
             )
         return classes.astype(np.int64)
 
@@ -132,32 +134,30 @@ def plain_mask(mask: np.ndarray, name: str = "mask") -> np.ndarray:
     if mask.ndim == 3 and mask.shape[2] == 3 and (mask == mask[..., :1]).all():
         mask = mask[..., 0]
     if mask.ndim != 2 and mask.shape[2:] != (3,):
-        raise DataError(f"{name}: shape {mask.shape} is not a mask; give (H, W) or (H, W, 3)")
+        raise wrong(name, f"shape {mask.shape} is not a mask", "give (H, W) or (H, W, 3)")
     if mask.dtype.kind == "b":
         return mask.astype(np.uint8)
     if mask.dtype.kind == "f":
         mask = _whole(mask, name)
     if mask.dtype.kind not in "iu":
-        raise DataError(f"{name}: dtype {mask.dtype} is not a mask's; save whole numbers")
+        raise wrong(name, f"dtype {mask.dtype} is not a mask's", "save whole numbers")
     if mask.dtype.kind == "i" and mask.size and mask.min() < 0:
-        raise DataError(f"{name}: negative value {mask.min()}; mask values start at 0")
+        raise wrong(name, f"negative value {mask.min()}", "mask values start at 0: save it again without negative ones")
     return mask
 
 
 def _whole(mask: np.ndarray, name: str) -> np.ndarray:
     # Only finite values of moderate size can be cast to integers.
     if not np.isfinite(mask).all() or (np.abs(mask) > 2**31).any() or (mask % 1 != 0).any():
-        raise DataError(
-            f"{name}: values between whole numbers (or not finite); a mask holds whole numbers: "
-            "threshold it first"
-        )
+        found = "values between whole numbers (or not finite)"
+        raise wrong(name, found, "a mask holds whole numbers: threshold it first")
     return mask.astype(np.int64)
 
 
 def pack(mask: np.ndarray, name: str) -> np.ndarray:
     """Colours (H, W, 3), or greys (H, W), of 8 bits -> one integer 0xRRGGBB a pixel."""
     if mask.size and mask.max() > 255:
-        raise DataError(f"{name}: colour value {mask.max()}; colour masks must have 8 bits")
+        raise wrong(name, f"colour value {mask.max()}", "colour masks must have 8 bits: save it again")
     wide = mask.astype(np.int64)
     if wide.ndim == 2:
         return wide * 0x010101

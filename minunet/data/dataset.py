@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,8 +11,8 @@ import numpy as np
 from minunet.data.coding import Coding, plain_mask
 from minunet.data.decide import decide_coding
 from minunet.data.errors import DataError
-from minunet.data.images import read_image, read_mask
-from minunet.data.pairs import pair
+from minunet.data.faults import Faults, Reading, gather, read_pairs
+from minunet.data.images import is_picture
 from minunet.data.preprocessing import Preprocessing, is_grey
 from minunet.data.separate import separate_touching
 
@@ -78,21 +77,13 @@ def load_folder(
     target: str | Coding = "auto",
     preprocessing: Preprocessing | None = None,
 ) -> Dataset:
-    """Read two folders, paired by stem (see `pair`), into a Dataset.
+    """Read two folders, paired by stem (see `pair`), into a Dataset. A multi-page TIFF is as many images.
 
     `target` says what mask values mean (see `decide_coding`), or is the coding of a trained
     model. `preprocessing` defaults to as many channels as the images need, standardized.
-    DataError names the file where one cannot be used.
+    One DataError tells of every file that cannot be used (see `read_pairs`).
     """
-    pairs = pair(images, masks, mask_suffix)
-    return from_arrays(
-        [read_image(entry.image) for entry in pairs],
-        [read_mask(entry.mask) for entry in pairs],
-        target,
-        preprocessing,
-        names=[entry.stem for entry in pairs],
-        files=[(str(entry.image), str(entry.mask)) for entry in pairs],
-    )
+    return _assemble(read_pairs(images, masks, mask_suffix), target, preprocessing)
 
 
 def from_arrays(
@@ -113,41 +104,38 @@ def from_arrays(
     if len(names) != len(images):
         raise DataError(f"{len(images)} images but {len(names)} names; give one name an image")
     files = files or [(name, f"mask of {name}") for name in names]
-    mask_names = [mask for _, mask in files]
-    coding = target if isinstance(target, Coding) else decide_coding(masks, target, mask_names)
-    preprocessing = preprocessing or default_preprocessing(images, [image for image, _ in files])
-    planes = []
-    for image, (file, _) in zip(images, files, strict=True):
-        with _naming(file):
-            planes.append(preprocessing(image))
-    truth = [_classes(coding, mask, name) for mask, name in zip(masks, mask_names, strict=True)]
-    for image, classes, (image_file, mask_file) in zip(planes, truth, files, strict=True):
-        _check_sizes(image, classes, image_file, mask_file)
+    return _assemble(gather(images, masks, names, files), target, preprocessing)
+
+
+def _assemble(reading: Reading, target: str | Coding, preprocessing: Preprocessing | None) -> Dataset:
+    """The data set of a reading without faults; else one DataError of these and of what comes up here."""
+    faults = Faults()
+    image_names, mask_names = zip(*reading.shown, strict=True) if reading.shown else ((), ())
+    coding, truth, planes = None, [], []
+    with faults.catching():
+        coding = target if isinstance(target, Coding) else decide_coding(reading.masks, target, mask_names)
+    for mask, name in zip(reading.masks, mask_names, strict=True):
+        with faults.catching(name):
+            if coding is not None:
+                truth.append(_classes(coding, mask, name))
+    preprocessing = preprocessing or default_preprocessing(reading.images)
+    for image, name, (file, _) in zip(reading.images, image_names, reading.files, strict=True):
+        with faults.catching(name):
+            planes.append(preprocessing(image, channels_last=is_picture(file)))
+    if reading.faults:  # what was found of an incomplete set is sure for single files only
+        faults = Faults([*reading.faults, *(fault for fault in faults if fault.files)])
+    faults.raise_any()
+    assert coding is not None
     targets = truth
     if coding.kind == "instances":
-        parted = (_parted(mask, name) for mask, name in zip(masks, mask_names, strict=True))
+        parted = (_parted(mask, name) for mask, name in zip(reading.masks, mask_names, strict=True))
         targets = [_classes(coding, mask) for mask in parted]
-    return Dataset(names, planes, targets, truth, list(images), coding, preprocessing)
+    return Dataset(reading.names, planes, targets, truth, reading.images, coding, preprocessing)
 
 
-def default_preprocessing(
-    images: Sequence[np.ndarray], names: Sequence[str] | None = None
-) -> Preprocessing:
-    """Standardized; one channel where every image is grey, else three. `names` is for errors."""
-    grey = True
-    for i, image in enumerate(images):
-        with _naming(names[i] if names else f"image {i}"):
-            grey = is_grey(image) and grey
-    return Preprocessing(1 if grey else 3, "standardize")
-
-
-@contextmanager
-def _naming(file: str) -> Iterator[None]:
-    """Put the name of the file before the message of a DataError."""
-    try:
-        yield
-    except DataError as error:
-        raise DataError(f"{file}: {error}") from error
+def default_preprocessing(images: Sequence[np.ndarray]) -> Preprocessing:
+    """Standardized; one channel where every image is grey, else three."""
+    return Preprocessing(1 if all(map(is_grey, images)) else 3, "standardize")
 
 
 def _classes(coding: Coding, mask: np.ndarray, name: str = "mask") -> np.ndarray:
@@ -161,11 +149,3 @@ def _parted(mask: np.ndarray, name: str) -> np.ndarray:
         plain = np.tensordot(plain.astype(np.int64), (1 << 16, 1 << 8, 1), axes=1)
     return separate_touching(plain)
 
-
-def _check_sizes(image: np.ndarray, mask: np.ndarray, image_file: str, mask_file: str) -> None:
-    if image.shape[1:] != mask.shape:
-        (height, width), (mask_height, mask_width) = image.shape[1:], mask.shape
-        raise DataError(
-            f"{image_file} is {height}x{width} but {mask_file} is {mask_height}x{mask_width} "
-            "(height x width); image and mask must have the same size"
-        )

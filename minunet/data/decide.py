@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from minunet.data.coding import (
     unpack,
 )
 from minunet.data.errors import DataError
+from minunet.data.faults import Faults
 
 TARGETS = ("auto", *KINDS)
 
@@ -25,6 +26,10 @@ FEW_CLASSES = 8  # more values than these, each in one piece in all masks, are n
 NEARLY_ALL = 0.8  # a table of classes is shared by at least this share of the masks
 ONE_PIECE = 0.85  # at least this share of instance ids are one piece without a hole
 GAPLESS = 0.95  # at least this share of instance masks hold the ids 1..n without a gap
+WHITES = {1, 255, 65535}  # the foreground of binary masks, as truth value and in 8 and 16 bits
+JPEG_SUFFIXES = (".jpg", ".jpeg")
+THIN = 0.1  # greys that cover at most this share beside black and white are blurred edges ...
+WIDE, CRUMB = 0.5, 6  # ... and so are those that cover up to WIDE, in pieces of CRUMB pixels in the mean
 STRAY_MASKS = 0.1  # a stray value stands in at most this share of the masks ...
 STRAY_PIXELS = 1e-3  # ... and covers at most this share of their pixels
 
@@ -35,13 +40,17 @@ def decide_coding(
     """Decide over the whole set of masks (H, W) or (H, W, 3) what their values mean.
 
     `target` is a kind that overrides the decision, or "auto". `names` (file names) appear in
-    errors. All-background masks count for nothing. The first rule that fits decides:
+    errors, which tell the faults of all files at once. All-background masks count for nothing. A
+    set of one value, or without background where every value but 0 is foreground, is an error.
+    The first rule that fits decides:
 
+    0. Masks of 0 and 1 beside masks of 0 and 255 (or 65535): an error that names the fewer ones. A
+       JPEG of more than two values: an error, since JPEG changes values.
     1. A table of values that nearly all masks share, and in at most a tenth of the masks a few
        pixels of another value: an error that names file and value (it is a flaw, not a class).
     2. Colours anywhere: at most 32 different ones are a table of colours, one class each.
     3. Two values in the whole set: binary, the lower one is background.
-    4. Mostly 0 and 255 with many values between: an error (edges blurred by JPEG or resizing).
+    4. Mostly 0 and 255, between them many values in thin seams: an error (edges blurred by resizing).
     5. Instance ids: most ids are one piece without a hole, and the set holds more than 32 values,
        or fewer that are dense (at least every second number is used) and that are kept in 16
        bits or run 1..n without a gap in each mask, with an n above 8 or not the same in nearly
@@ -55,13 +64,11 @@ def decide_coding(
     if target not in TARGETS:
         raise DataError(f"target {target!r} is unknown; choose one of {', '.join(TARGETS)}")
     found = _Survey(masks, names)
+    _refuse_nothing_to_learn(found, target)
     if target != "auto":
         return _forced(found, target)
-    if len(found.values) < 2:
-        raise DataError(
-            f"every mask is {found.shown(found.values)} everywhere: there is nothing to learn; "
-            "check that these are the masks and that they were exported in full"
-        )
+    _refuse_mixed_whites(found)
+    _refuse_jpeg(found)
     _refuse_strays(found)
     if found.colored:
         return _colors(found)
@@ -77,15 +84,14 @@ class _Survey:
     """What the decision needs to know of every mask, gathered in one pass."""
 
     def __init__(self, masks: Iterable[np.ndarray], names: Sequence[str] | None):
-        plain = []
-        for i, mask in enumerate(masks):
-            plain.append(plain_mask(mask, names[i] if names else f"mask {i}"))
-        if not plain:
+        masks = list(masks)
+        if not masks:
             raise DataError("there are no masks; check the folder")
-        self.names = list(names) if names else [f"mask {i}" for i in range(len(plain))]
+        self.names = list(names) if names else [f"mask {i}" for i in range(len(masks))]
+        plain = _each(plain_mask, masks, self.names)
         self.colored = any(mask.ndim == 3 for mask in plain)
         if self.colored:
-            plain = [pack(mask, name) for mask, name in zip(plain, self.names, strict=True)]
+            plain = _each(pack, plain, self.names)
         self.wide = all(mask.dtype in (np.uint16, np.uint32) for mask in plain)
         counted = [_values_and_pieces(mask) for mask in plain]
         self.counts = [dict(zip(v.tolist(), n.tolist(), strict=True)) for v, n, _ in counted]
@@ -105,6 +111,18 @@ class _Survey:
         """Share of the filled masks that hold every one of `values`."""
         filled = self.filled()
         return sum(values <= set(counts) for counts in filled) / max(len(filled), 1)
+
+
+def _each(
+    function: Callable[[np.ndarray, str], np.ndarray], masks: Sequence[np.ndarray], names: Sequence[str]
+) -> list[np.ndarray]:
+    """The function of every mask; one DataError of all masks that it refuses."""
+    faults, done = Faults(), []
+    for mask, name in zip(masks, names, strict=True):
+        with faults.catching():
+            done.append(function(mask, name))
+    faults.raise_any()
+    return done
 
 
 def _values_and_pieces(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -182,49 +200,106 @@ def _fixed(kind: str, found: _Survey) -> Coding:
     return Coding(kind, tuple(found.values))
 
 
+def _refuse_nothing_to_learn(found: _Survey, target: str) -> None:
+    if len(found.values) < 2:
+        raise DataError(
+            f"every mask is {found.shown(found.values)} everywhere: there is nothing to learn; "
+            "check that these are the masks and that they were exported in full"
+        )
+    if target in ("foreground", "instances") and 0 not in found.values:
+        raise DataError(
+            f"no pixel of any mask is 0 (they hold {found.shown(found.values)}), so --target {target} leaves no "
+            "background; save the background as 0, or choose another --target"
+        )
+
+
+def _refuse_mixed_whites(found: _Survey) -> None:
+    """Rule 0: each mask has its own idea of white, and 0, 1, 255 would be taken for three classes."""
+    foregrounds = [set(counts) - {0} for counts in found.counts]
+    if found.colored or any(len(white) > 1 or not white <= WHITES for white in foregrounds):
+        return
+    by_white: dict[int, list[str]] = {}
+    for white, name in zip(foregrounds, found.names, strict=True):
+        for value in white:
+            by_white.setdefault(value, []).append(name)
+    if len(by_white) < 2:
+        return
+    usual = max(by_white, key=lambda value: (len(by_white[value]), value))
+    faults = Faults()
+    most = len(by_white[usual])
+    for value, names in by_white.items():
+        if value != usual:
+            faults.add(
+                names,
+                f"the foreground is {value}, while it is {usual} in {most} other mask{'s' * (most > 1)}",
+                f"save them with 0 and {usual}, or use --target foreground, which takes every value but 0",
+            )
+    faults.raise_any()
+
+
+def _refuse_jpeg(found: _Survey) -> None:
+    """Rule 0: values that JPEG has invented."""
+    faults = Faults()
+    for name, counts in zip(found.names, found.counts, strict=True):
+        if name.lower().endswith(JPEG_SUFFIXES) and len(counts) > 2:
+            faults.add(
+                [name],
+                f"{len(counts)} different values in a JPEG, which changes values at edges",
+                "export the mask as PNG, or threshold this one (at 128, if it is black and white) and save it as PNG",
+            )
+    faults.raise_any()
+
+
 def _refuse_strays(found: _Survey) -> None:
-    """Rule 1: a value in few masks and few pixels, in a set whose masks else share a table."""
+    """Rule 1: values in few masks and few pixels, in a set whose masks else share a table."""
     if len(found.counts) < 3:
         return
     few = max(1, int(STRAY_MASKS * len(found.counts)))
-    strays = {value: where for value in found.values if (where := _stray(found, value, few))}
-    table = set(found.values) - set(strays)
+    strays = {value for value in found.values if _is_stray(found, value, few)}
+    table = set(found.values) - strays
     if not strays or len(table) < 2 or found.share_with_all(table) < NEARLY_ALL:
         return
-    value, where = next(iter(strays.items()))
-    more = f" ({len(strays)} such values in all)" if len(strays) > 1 else ""
-    raise DataError(
-        f"{found.names[where[0]]}: value {found.shown([value])} in "
-        f"{pixel_count(found.counts[where[0]][value])}{more}, while the masks else hold "
-        f"{found.shown(sorted(table))}; correct the mask, or say what the values are with "
-        "--target (indices, levels, colors, instances or foreground)"
-    )
+    faults = Faults()
+    for name, counts in zip(found.names, found.counts, strict=True):
+        if here := sorted(strays & set(counts)):
+            word = "value" if len(here) == 1 else "values"
+            faults.add(
+                [name],
+                f"{word} {found.shown(here)} in {pixel_count(sum(counts[value] for value in here))}, "
+                f"while the masks else hold {found.shown(sorted(table))}",
+                "correct the mask, or say what the values are with --target "
+                "(indices, levels, colors, instances or foreground)",
+            )
+    faults.raise_any()
 
 
-def _stray(found: _Survey, value: int, few: int) -> list[int]:
-    """The masks that hold a stray value; empty if the value is not stray."""
+def _is_stray(found: _Survey, value: int, few: int) -> bool:
     where = [i for i, counts in enumerate(found.counts) if value in counts]
     covered = sum(found.counts[i][value] for i in where)
-    rare = covered <= STRAY_PIXELS * sum(found.pixels[i] for i in where)
-    return where if rare and len(where) <= few else []
+    return covered <= STRAY_PIXELS * sum(found.pixels[i] for i in where) and len(where) <= few
 
 
 def _refuse_blurred(found: _Survey) -> None:
-    """Rule 4: black and white with a seam of greys."""
+    """Rule 4: black and white with a seam of greys, thin or in crumbs."""
     total = sum(found.pixels)
     black = sum(counts.get(0, 0) for counts in found.counts)
     white = sum(counts.get(255, 0) for counts in found.counts)
-    between = [value for value in found.values if 0 < value < 255]
-    if len(between) < 4 or found.values[-1] > 255:
+    between = {value for value in found.values if 0 < value < 255}
+    if len(between) < 4 or found.values[-1] > 255 or white < 0.01 * total:
         return
-    if white < 0.01 * total or black + white < 0.9 * total:
+    seam = total - black - white
+    crumbs = sum(max(n, 1) for mask in found.pieces for value, n in mask.items() if value in between)
+    if seam > THIN * total and (seam > WIDE * total or seam > CRUMB * crumbs):
         return
-    first = next(i for i, counts in enumerate(found.counts) if set(counts) & set(between))
-    raise DataError(
-        f"{found.names[first]}: greys between 0 and 255 ({len(between)} different ones in the "
-        "set), as JPEG or smooth resizing leave them at edges; threshold the masks at 128 and "
-        "save them as PNG, or use --target foreground for every value but 0"
-    )
+    faults = Faults()
+    for name, counts in zip(found.names, found.counts, strict=True):
+        if here := between & set(counts):
+            faults.add(
+                [name],
+                f"greys between 0 and 255 ({len(here)} different ones), as smooth resizing or JPEG leave them at edges",
+                "threshold it at 128 and save it as PNG, or use --target foreground for every value but 0",
+            )
+    faults.raise_any()
 
 
 def _are_instances(found: _Survey) -> bool:

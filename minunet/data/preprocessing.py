@@ -32,14 +32,22 @@ class Preprocessing:
         if self.normalize not in NORMALIZATIONS:
             raise ValueError(f"normalize must be one of {NORMALIZATIONS}, not {self.normalize!r}")
 
-    def __call__(self, image: np.ndarray, dtype: np.dtype | type = np.float32) -> np.ndarray:
+    def __call__(
+        self, image: np.ndarray, dtype: np.dtype | type = np.float32, channels_last: bool = False
+    ) -> np.ndarray:
         """Image (H, W), (H, W, C) or (C, H, W) of any numbers -> (C, H, W) of `dtype`.
 
         The channel axis of a 3-d image is the one whose length is `channels`; where both fit, the
-        last. Grey is repeated into a colour model; colour becomes luminance in a grey model, with
-        a warning unless the channels are equal. An alpha channel is dropped. DataError otherwise.
+        last. So (1, W, 3) is for a grey model one channel of W x 3 pixels. `channels_last` says
+        that it is (H, W, C), as picture files are: then it is one row of colours.
+
+        Grey is repeated into a colour model; colour becomes luminance in a grey model, with a
+        warning unless the channels are equal. An alpha channel is dropped. DataError otherwise.
         """
-        planes = self._fit_channels(channels_first(image, self.channels))
+        if channels_last and np.ndim(image) == 3:
+            planes = self._fit_channels(np.moveaxis(image, 2, 0))
+        else:
+            planes = self._fit_channels(channels_first(image, self.channels))
         if self.normalize == "none":
             return np.ascontiguousarray(planes, dtype)
         values = planes.astype(np.float64)

@@ -163,13 +163,83 @@ def test_stray_value_among_levels_and_colors():
         decide_coding(colored)
 
 
+def test_every_stray_mask_is_told():
+    masks = black_and_white(30)
+    masks[4][0, 0], masks[9][0, :3], masks[9][1, 1] = 7, 8, 9
+    with pytest.raises(DataError) as caught:
+        decide_coding(masks)
+    found = [(str(fault.files[0]), fault.found.partition(",")[0]) for fault in caught.value.faults]
+    assert found == [("mask 4", "value 7 in 1 pixel"), ("mask 9", "values 8")]
+    assert "values 8, 9 in 4 pixels, while the masks else hold 0, 255" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "whites, minority, found",
+    [
+        ((255, 255, 1, 255), ["mask 2"], "the foreground is 1, while it is 255 in 3 other masks"),
+        ((1, 255, 1), ["mask 1"], "the foreground is 255, while it is 1 in 2 other masks"),
+        ((1, 255), ["mask 0"], "the foreground is 1, while it is 255 in 1 other mask"),
+        ((255, 65535, 255), ["mask 1"], "the foreground is 65535, while it is 255 in 2 other masks"),
+        ((255, 0, 255, 1, 1), ["mask 3", "mask 4"], "the foreground is 1, while it is 255 in 2 other masks"),
+    ],
+)
+def test_masks_that_disagree_on_white(whites, minority, found):
+    masks = [disk(blank(np.uint16), 30, 30, 12, white) for white in whites]
+    with pytest.raises(DataError) as caught:
+        decide_coding(masks)
+    (fault,) = caught.value.faults
+    assert [str(file) for file in fault.files] == minority
+    assert fault.found == found and "--target foreground" in fault.remedy
+    coding = decide_coding(masks, "foreground")
+    assert all((coding.encode(mask) == (mask > 0)).all() for mask in masks)
+
+
+def test_three_whites_are_two_faults():
+    masks = [disk(blank(np.uint16), 30, 30, 12, white) for white in (1, 255, 255, 65535)]
+    with pytest.raises(DataError, match=r"^2 faults"):
+        decide_coding(masks)
+
+
+def test_1_and_255_in_one_mask_are_two_classes():
+    assert decide_coding(nested(4, (1, 255))) == Coding("levels", (0, 1, 255))
+
+
+def test_jpeg_masks_are_an_error_each():
+    masks = [*black_and_white(2), *nested(2, (254, 255))]
+    names = ["a.png", "b.jpg", "c.JPG", "d.jpeg"]
+    with pytest.raises(DataError) as caught:
+        decide_coding(masks, names=names)
+    assert [fault.files[0].name for fault in caught.value.faults] == ["c.JPG", "d.jpeg"]
+    assert "export the mask as PNG" in str(caught.value)
+    assert decide_coding(masks, "levels", names) == Coding("levels", (0, 254, 255))
+    assert decide_coding(black_and_white(2), names=names[1:3]) == Coding("binary", (0, 255))
+
+
 def test_blurred_edges_are_an_error():
     masks = black_and_white(3)
-    for mask in masks:
+    for mask in masks[1:]:
         edge = (mask == 0) & (np.roll(mask, 1, 0) == 255)
         mask[edge] = 10 * np.arange(1, 1 + np.count_nonzero(edge))
-    with pytest.raises(DataError, match=r"mask 0: greys between 0 and 255.*threshold"):
+    with pytest.raises(DataError, match=r"(?s)2 faults.*mask 1: greys between 0 and 255.*threshold.*mask 2: greys"):
         decide_coding(masks)
+
+
+def test_wide_seams_of_small_masks_are_blurred_edges():
+    rows, columns = np.indices((48, 48)) % 12 - 5.5
+    soft = (255 * (4.5 - np.hypot(rows, columns)) / 3).clip(0, 255).astype(np.uint8)
+    assert 0.1 < np.mean((soft > 0) & (soft < 255)) < 0.4
+    with pytest.raises(DataError, match="greys between 0 and 255"):
+        decide_coding([soft, soft])
+
+
+def test_many_classes_between_black_and_white_are_not_blurred_edges():
+    mask = np.repeat(np.repeat(np.arange(0, 256, 51, dtype=np.uint8), 8)[:, None], 48, axis=1)
+    assert decide_coding([mask, mask]) == Coding("levels", (0, 51, 102, 153, 204, 255))
+
+
+def test_every_unusable_mask_is_told():
+    with pytest.raises(DataError, match=r"(?s)^2 faults.*mask 0: values between.*mask 2: negative"):
+        decide_coding([np.full((4, 4), 0.5), blank(), np.full((4, 4), -1)])
 
 
 def test_images_instead_of_masks_are_an_error():
@@ -215,7 +285,7 @@ def test_target_overrides():
     assert decide_coding(masks, "levels") == Coding("levels", (0, 1, 2))
     assert decide_coding(masks, "colors").values == (BLACK, (1, 1, 1), (2, 2, 2))
     assert decide_coding(nested(3, values=(1, 3)), "indices").classes == 4
-    assert decide_coding([blank()], "foreground") == Coding("foreground")
+    assert decide_coding([blank(), *black_and_white(1)], "foreground") == Coding("foreground")
 
 
 @pytest.mark.parametrize(
@@ -223,10 +293,13 @@ def test_target_overrides():
     [
         (nested(3), "binary", "needs two values, the masks hold 0, 1, 2"),
         (black_and_white(3, 65535, np.uint16), "indices", "the largest is 65535"),
-        ([blank()], "levels", "1 different values"),
-        ([np.zeros((4, 4, 3)) + np.array(RED)], "indices", "the masks hold colours"),
+        ([blank()], "levels", "every mask is 0 everywhere"),
+        ([blank()], "foreground", "every mask is 0 everywhere"),
+        ([blank() + 9], "instances", "every mask is 9 everywhere"),
+        ([mask + 1 for mask in nested(3)], "foreground", r"no pixel of any mask is 0 \(they hold 1, 2, 3\)"),
+        ([np.stack([m, blank(), blank()], axis=2) for m in black_and_white(2)], "indices", "the masks hold colours"),
     ],
-    ids=range(4),
+    ids=range(7),
 )
 def test_target_that_does_not_fit(masks, target, message):
     with pytest.raises(DataError, match=message):

@@ -125,7 +125,7 @@ def test_errors_name_the_file(tmp_path, generated):
     images, masks = generated
     folders = write_set(tmp_path, images, masks)
     np.save(folders[0] / "cell2.npy", np.zeros((48, 40), np.uint8))
-    with pytest.raises(DataError, match=r"cell2\.npy is 48x40 but .*cell2\.npy is 48x48"):
+    with pytest.raises(DataError, match=r"images/cell2\.npy and .*masks/cell2\.npy: .* 48x40 but the mask is 48x48"):
         load_folder(*folders)
     np.save(folders[0] / "cell2.npy", np.zeros((48, 48, 7), np.uint8))
     with pytest.raises(DataError, match=r"images/cell2\.npy: shape \(48, 48, 7\)"):

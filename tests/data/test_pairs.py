@@ -52,9 +52,11 @@ def test_mask_suffix(folders):
         "a_mask.png",
         "b_mask.png",
     ]
-    message = r"2 images without a mask: a\.png, b\.png.*--mask-suffix"
-    with pytest.raises(DataError, match=message):
+    message = r"images/a\.png and b\.png: 2 images without a mask of the same name in .*masks, where all names end in "
+    with pytest.raises(DataError, match=message + "_mask; give --mask-suffix _mask$"):
         pair(images, masks)
+    with pytest.raises(DataError, match=message + "_mask; give --mask-suffix _mask$"):
+        pair(images, masks, "_label")
 
 
 def test_one_folder_for_both(folders):
@@ -69,19 +71,74 @@ def test_every_problem_in_one_error(folders):
     with pytest.raises(DataError) as caught:
         pair(images, masks)
     message = str(caught.value)
-    assert "images of the same stem: b.png and b.tif" in message
-    assert "1 images without a mask: lonely.png" in message
-    assert "2 masks without an image: extra.png, other.png" in message
+    assert message.startswith("3 faults in the data")
+    assert "images/b.png and b.tif: images of the same stem; keep one" in message
+    assert "images/lonely.png: 1 image without a mask of the same name in" in message
+    assert "masks/extra.png and other.png: 2 masks without an image of the same name in" in message
 
 
 def test_masks_without_the_suffix_are_told(folders):
     images, masks = folders(["a.png"], ["a_mask.png", "a.png"])
-    with pytest.raises(DataError, match=r"1 masks without an image: a\.png"):
+    with pytest.raises(DataError, match=r"masks/a\.png: 1 mask without an image"):
         pair(images, masks, "_mask")
 
 
 def test_many_files_without_a_partner_are_counted(folders):
     images, masks = folders([f"{i:02}.png" for i in range(50)], ["a.png"])
-    with pytest.raises(DataError, match=r"50 images without a mask: 00\.png, .*\.\.\., 49\.png; 1 masks") as caught:
+    message = r"images/00\.png, 01\.png, 02\.png and 47 more: 50 images without a mask of the same name"
+    with pytest.raises(DataError, match=message) as caught:
         pair(images, masks)
     assert "25.png" not in str(caught.value)
+    assert len(caught.value.faults[0].files) == 50
+
+
+@pytest.mark.parametrize(
+    "images, masks, words",
+    [
+        (["a", "b"], ["a_seg", "b_seg"], "where all names end in _seg; give --mask-suffix _seg"),
+        (["a"], ["a.ome"], "end in .ome; give --mask-suffix .ome"),
+        (["a", "b", "c"], ["a m", "b m"], "give --mask-suffix ' m'"),
+        (["a", "b"], ["a-m", "b-m"], "give --mask-suffix=-m"),
+        (["a", "aa", "aaa"], ["aa", "aaa", "aaaa"], "1 image without a mask"),  # two of them pair: no ending
+        (["a_img", "b_img"], ["a", "b"], "names lack the ending _img of the images; rename"),
+        (["a", "b"], ["m_a", "m_b"], "names begin with m_ (the images' names lack that beginning); rename"),
+        (["image01", "image02"], ["mask01", "mask02"], "names begin with mask (the images' names begin with image)"),
+        (["A1", "B1"], ["a1", "b1"], "names differ in upper and lower case; rename"),
+        (["x", "caf\u00e9"], ["x", "cafe\u0301"], "stored in another way (Unicode); rename"),
+        (["cat", "dog"], ["tree", "house"], "2 images without a mask"),
+        (["cat", "dog"], ["cat", "house", "dog2"], "2 masks without an image"),
+    ],
+)
+def test_the_cause_is_named(folders, images, masks, words):
+    images, masks = folders([f"{name}.png" for name in images], [f"{name}.png" for name in masks])
+    with pytest.raises(DataError) as caught:
+        pair(images, masks)
+    assert words in str(caught.value)
+
+
+def test_the_ending_that_is_proposed_pairs(folders):
+    images, masks = folders(["a.png", "b.png", "ab.png"], ["a_m.png", "b_m.png", "ab_m.png"])
+    with pytest.raises(DataError) as caught:
+        pair(images, masks)
+    assert len(pair(images, masks, str(caught.value).rpartition(" ")[2])) == 3
+
+
+def test_one_folder_without_a_suffix_is_refused(folders):
+    both, _ = folders(["a.png", "a_mask.png", "b.png", "b_mask.png"], [])
+    with pytest.raises(DataError, match=r"images: the same folder for images and masks; give --mask-suffix _mask$"):
+        pair(both, both)
+    (both / "a_mask.png").unlink()
+    with pytest.raises(DataError, match=r"give --mask-suffix, or a folder of masks$"):
+        pair(both, both)
+
+
+def test_a_broken_link_is_not_passed_over(folders):
+    images, _ = folders(["a.png"], [])
+    (images / "b.png").symlink_to(images / "gone.png")
+    assert [path.name for path in find_images(images)] == ["a.png", "b.png"]
+
+
+def test_both_missing_folders_are_told(folders):
+    images, _ = folders([], [])
+    with pytest.raises(DataError, match=r"(?s)2 faults.*nowhere: no such file or folder.*images: no image file"):
+        pair(images / "nowhere", images)

@@ -132,3 +132,14 @@ def test_json_round_trip():
 def test_json_that_is_no_preprocessing(data):
     with pytest.raises(ValueError):
         Preprocessing.from_json(data)
+
+
+def test_one_row_of_colours_for_a_grey_model():
+    """(1, W, 3) is one channel of W x 3 pixels, as the model has one; of a picture file it is a row of colours."""
+    row = np.arange(1, 16, dtype=np.uint8).reshape(1, 5, 3)
+    grey = Preprocessing(1, "none")
+    np.testing.assert_array_equal(grey(row), row)
+    with pytest.warns(UserWarning, match="luminance"):
+        assert grey(row, channels_last=True).shape == (1, 1, 5)
+    assert Preprocessing(3, "none")(row).shape == Preprocessing(3, "none")(row, channels_last=True).shape == (3, 1, 5)
+    assert grey(row[..., 0], channels_last=True).shape == (1, 1, 5)

@@ -247,7 +247,7 @@ def test_a_forked_child_has_helpers_of_its_own():
 def test_helpers_keep_off_the_core_of_their_caller_who_may_go_where_he_will(use_threads):
     use_threads(2)
     before = os.sched_getaffinity(0)
-    meet, there = at_once(2)
+    meet, _ = at_once(2)
     workers.run(meet, 2)
     (helper,) = workers._helpers._threads
     kept_off = cores.ALLOWED - os.sched_getaffinity(helper.native_id)

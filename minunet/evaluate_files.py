@@ -1,0 +1,140 @@
+"""`minunet evaluate`: a model, images and their masks in; tables, pictures of the worst and JSON out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from minunet import __version__, pictures
+from minunet.counting import count
+from minunet.data import Dataset, load_folder
+from minunet.errors import UsageError
+from minunet.evaluation import Evaluation, evaluate
+from minunet.extras import require
+from minunet.files import atomic_write
+from minunet.predict import predict, preprocessing_of
+from minunet.unet import UNet
+from minunet.weights import load
+
+WORST = 8
+PICTURE = "worst.png"
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """What `minunet evaluate` is asked for."""
+
+    model: Path
+    images: Path
+    masks: Path
+    mask_suffix: str = ""
+    target: str | None = None  # None: the coding of the model's training masks
+    held_out: bool = False  # only what the training kept for validation
+    out: Path | None = None
+    worst: int = WORST
+    json: Path | None = None
+
+
+def evaluate_files(options: EvaluateOptions) -> Evaluation:
+    """Evaluate on two folders, print the tables and write what was asked for."""
+    _check_places(options)
+    model = load(options.model)
+    dataset = load_folder(
+        options.images,
+        options.masks,
+        mask_suffix=options.mask_suffix,
+        target=options.target or model.coding or "auto",
+        preprocessing=preprocessing_of(model),
+    )
+    dataset = _chosen(options, dataset)
+    with count(len(dataset), "evaluating") as display:
+        found = evaluate(model, dataset, progress=display.done)
+    written = _write(options, model, dataset, found)  # before a reader such as `| head` may end the command
+    print(f"masks read as {dataset.coding.describe()}")
+    for table in found.tables(options.worst):
+        table.show()
+    print("".join(f"\n{path}" for path in written))
+    return found
+
+
+def _check_places(options: EvaluateOptions) -> None:
+    """Refuse now what could not be written after the work."""
+    if options.out is not None:
+        require("matplotlib", extra="train")
+        if options.out.exists() and not options.out.is_dir():
+            raise UsageError(f"--out {options.out} is a file: give a folder")
+        if options.out.resolve() in (options.images.resolve(), options.masks.resolve()):
+            raise UsageError(f"--out {options.out} is a folder of the data: give a folder of its own")
+    if options.json is not None and (options.json.is_dir() or not options.json.absolute().parent.is_dir()):
+        raise UsageError(f"--json {options.json} cannot be written: give a file in a folder that exists")
+
+
+def _chosen(options: EvaluateOptions, dataset: Dataset) -> Dataset:
+    """The images to evaluate on; a warning where some of them were trained on."""
+    seen = _trained_on(options)
+    if options.held_out:
+        if not seen:
+            raise UsageError(
+                f"--held-out needs the settings.json that minunet train wrote beside {options.model}, and the images "
+                "that it names: leave out --held-out, or give the run's own model and images"
+            )
+        dataset = dataset.subset([i for i, name in enumerate(dataset.names) if name not in seen])
+        if not len(dataset):
+            raise UsageError("--held-out: the training kept no image for validation")
+        return dataset
+    known = sum(name in seen for name in dataset.names)
+    if known:
+        print(
+            f"minunet: warning: the model was trained on {known} of these {len(dataset)} images, so the scores are "
+            "better than on new ones (--held-out leaves them out)",
+            file=sys.stderr,
+        )
+    return dataset
+
+
+def _trained_on(options: EvaluateOptions) -> set[str]:
+    """Names of the images that the model was trained on, if it lies in its run and these are that run's images."""
+    file = options.model.parent / "settings.json"
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+        same = Path(settings["options"]["images"]).resolve() == options.images.resolve()
+        return set(settings["training"]) if same else set()
+    except (OSError, ValueError, KeyError, TypeError):  # no such file, or not one of a run
+        return set()
+
+
+def _write(options: EvaluateOptions, model: UNet, dataset: Dataset, found: Evaluation) -> list[Path]:
+    written = []
+    if options.json is not None:
+        text = json.dumps(_document(options, found), indent=1, allow_nan=False) + "\n"
+        atomic_write(options.json, lambda file: file.write(text.encode()))
+        written.append(options.json)
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)
+        written.append(options.out / PICTURE)
+        draw_worst(written[-1], model, dataset, found, options.worst)
+    return written
+
+
+def _document(options: EvaluateOptions, found: Evaluation) -> dict[str, Any]:
+    """`Evaluation.to_json`, and what was evaluated."""
+    return {
+        "minunet": __version__,
+        "model": str(options.model),
+        "image_folder": str(options.images),
+        "mask_folder": str(options.masks),
+        **found.to_json(),
+    }
+
+
+def draw_worst(path: Path, model: UNet, dataset: Dataset, found: Evaluation, worst: int) -> None:
+    """The images with the lowest scores: image, truth, prediction, and where the two differ."""
+    rows = []
+    for image in found.worst(worst):
+        raw, truth = dataset.raw[image.index], dataset.truth[image.index]
+        rows.append(pictures.Row(image.name, raw, truth, predict(model, raw), f"IoU {image.score:.2f}"))
+    title = f"the {len(rows)} worst of {len(found.images)} images" if len(rows) > 1 else "the worst image"
+    pictures.worst_images(path, rows, title, pictures.class_names(dataset.coding))
