@@ -15,12 +15,14 @@ if hasattr(os, "sched_setaffinity"):
     with contextlib.suppress(AttributeError, OSError):
         _getcpu = ctypes.PyDLL(None).sched_getcpu  # PyDLL keeps the interpreter's lock: the call takes 0.2 us
 
-ALLOWED = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
+def allowed() -> frozenset[int]:
+    """Cores that the calling thread may run on; none where that is not known."""
+    return frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
 
 
 def number() -> int:
-    """Cores that this process may run on."""
-    return len(ALLOWED) or os.cpu_count() or 1
+    """How many cores the calling thread may run on."""
+    return len(allowed()) or os.cpu_count() or 1
 
 
 def here() -> int | None:
@@ -29,8 +31,8 @@ def here() -> int | None:
 
 
 def keep_off(core: int | None, threads: Iterable[int | None]) -> None:
-    """Let these threads (by their native ids) run on all allowed cores but this one, if there is another."""
-    others = ALLOWED - {core}
+    """Let these threads (by their native ids) run where the caller may, but not on this core, if there is another."""
+    others = allowed() - {core}
     if core is not None and others:
         for thread in filter(None, threads):  # one that is just being made has no id yet
             with contextlib.suppress(OSError):  # the thread has ended, or cores were taken from the process

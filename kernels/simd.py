@@ -303,6 +303,3 @@ def outer_product_tile(
     n = types.int64
     signature = types.void(tile, types.boolean, c, n, a, n, n, n, n, b, n, n, n, n, n)
     return signature, emitted(f"outer_product_{rows}x{vectors}", a.dtype.bitwidth, count, body)
-
-
-# ---------------------------------------------------------------------------------------------------- work to do

@@ -25,7 +25,7 @@ def count() -> int:
 
 
 def set_num_threads(n: int) -> None:
-    """Use `n` threads from here on, but no more than the machine has cores.  ValueError below 1.
+    """Use `n` threads from here on, but no more than there are cores that the process may use.  ValueError below 1.
 
     Matrix products outside of our kernels (`F.matmul`, a user's own) follow where threadpoolctl is installed;
     otherwise set OPENBLAS_NUM_THREADS before Python starts.

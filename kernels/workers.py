@@ -17,6 +17,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -29,7 +30,7 @@ LEAST = 1 << 19  # numbers worth a call of its own: 50 to 500 us of work; a help
 FEW = 1 << 23  # multiplications that take one core about 150 us
 MOVED = 16  # as many multiplications take as long as moving a number to where it is wanted
 AWAKE = 1e-3  # seconds for which a helper looks for more work before it sleeps; to wake it takes 70 us or more
-NUMBERS = 8  # of a counter, which then has a cache line of its own
+NUMBERS = 8  # that fill a cache line
 RANGES = 4  # calls for each thread if there is enough to do, so that one that is held up leaves some to others
 
 
@@ -38,15 +39,25 @@ def watch(counter: np.ndarray) -> None:
     time.sleep(0)  # lets other threads, and other processes on this core, go first
 
 
+def _wait(counter: np.ndarray) -> None:
+    """`watch`, but what goes wrong in it (it may be compiled just now) ends no helper and no wait."""
+    try:
+        watch(counter)
+    except Exception:
+        time.sleep(0)
+
+
 def _zero() -> np.ndarray:
-    return np.zeros(NUMBERS, np.int64)
+    """A counter, with room around it: nobody else's numbers lie in its cache line."""
+    return np.zeros(3 * NUMBERS, np.int64)[NUMBERS : 2 * NUMBERS]
 
 
 class _Offer:
     """One call that a helper may make; `claimed` is taken by the helper, or by the caller to withdraw it."""
 
     def __init__(self, call: Callable[..., None], arguments: tuple) -> None:
-        self.call, self.arguments = call, arguments
+        # In the caller's context, where NumPy looks up which warnings it shall not give (np.errstate).
+        self.call, self.arguments = copy_context().run, (call, *arguments)
         self.claimed, self.finished = threading.Lock(), threading.Lock()
         self.finished.acquire()
         self.done = _zero()
@@ -61,17 +72,21 @@ class _Offer:
             self.error = error
         finally:
             self._forget()
-            self.finished.release()
             self.done[0] = 1
+            self.finished.release()
 
-    def settle(self) -> BaseException | None:
-        """Withdraw the offer, or wait until the helper that took it is done; the error that it met, if any."""
+    def withdraw(self) -> None:
+        """Where no helper has taken it, nobody will."""
         if self.claimed.acquire(blocking=False):
             self._forget()
-        else:
-            watch(self.done)  # most often it is a matter of microseconds; to fall asleep and be woken takes 50
-            self.finished.acquire()
-        return self.error
+            self.done[0] = 1
+
+    def wait(self) -> None:
+        """Until a helper that took it is done; may be called again where it was interrupted."""
+        if not self.done[0]:
+            _wait(self.done)  # most often it is a matter of microseconds; to fall asleep and be woken takes 50
+        while not self.done[0]:
+            self.finished.acquire(timeout=1.0)
 
     def _forget(self) -> None:
         """Keep no array alive: the caller may want its memory at once, and the offer may lie in the queue for long."""
@@ -119,7 +134,7 @@ class _Helpers:
             counter = self._next_counter  # before the look at the offers: the one that comes after it is not missed
             with contextlib.suppress(Empty):
                 return self._offers.get_nowait()
-            watch(counter)
+            _wait(counter)
         return self._offers.get()
 
 
@@ -150,10 +165,25 @@ def run(function: Callable[..., None], workers: int, *arguments: Any) -> None:
         _helpers.offer(offers)
         function(0, counter, *arguments)
     finally:
-        errors = [offer.settle() for offer in offers]
-    for error in errors:
-        if error is not None:
-            raise error
+        _settle(offers)
+    for offer in offers:
+        if offer.error is not None:
+            raise offer.error
+
+
+def _settle(offers: list[_Offer]) -> None:
+    """Nobody works on the call any more when this ends; an interrupt waits until then: the arrays are the caller's."""
+    interrupt = None
+    for offer in offers:
+        offer.withdraw()
+    for offer in offers:
+        while not offer.done[0]:
+            try:
+                offer.wait()
+            except KeyboardInterrupt as asked:
+                interrupt = asked
+    if interrupt is not None:
+        raise interrupt
 
 
 def share(function: Callable[..., None], tasks: int, *arguments: Any, numbers: int) -> None:
@@ -170,7 +200,7 @@ def share(function: Callable[..., None], tasks: int, *arguments: Any, numbers: i
     size = -(-tasks // calls)
     ranges = iter(range(0, tasks, size))  # shared: what a thread takes is gone for the others
 
-    def work(worker: int, counter: np.ndarray) -> None:
+    def work(worker: int, counter: np.ndarray) -> None:  # never moves the counter, so a helper comes later
         for first in ranges:
             function(first, min(tasks, first + size), *arguments)
 

@@ -67,7 +67,8 @@ class Tensor:
         """Add the gradient of this tensor with respect to every leaf that requires one to that leaf's `.grad`.
 
         grad: gradient with respect to this tensor, of its shape and dtype; 1 for a scalar if not given.  The graph is
-        freed on the way, so a second call raises RuntimeError.
+        freed on the way, so a second call raises RuntimeError.  Inputs and parameters must still be as they were on
+        the way forward: an optimizer's step, or any change in place, in between gives wrong gradients unnoticed.
         """
         if not self.requires_grad:
             raise RuntimeError("backward() on a tensor that does not depend on anything that requires a gradient")

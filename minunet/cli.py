@@ -205,8 +205,8 @@ def _add_demo(commands: Any) -> None:
 def _add_train(commands: Any) -> None:
     from minunet.budget import VALIDATIONS
     from minunet.data import TARGETS
+    from minunet.recipe import DEFAULT_LOSS, LOSSES, ONE_OUTPUT_LOSS, SCHEDULES, Recipe
     from minunet.runs import FEATURES, MINUTES
-    from minunet.train import LOSSES, SCHEDULES, Recipe
 
     parser = _command(commands, "train", "train a U-Net on images and their masks", _train)
     parser.add_argument("images", metavar="IMAGES", type=Path, help="folder of images")
@@ -246,7 +246,9 @@ def _add_train(commands: Any) -> None:
                         help=f"of the learning rate (default: {Recipe.schedule})")  # fmt: skip
     recipe.add_argument("--weight-decay", type=float, metavar="X",
                         help=f"default: {Recipe.weight_decay:g}")  # fmt: skip
-    recipe.add_argument("--loss", choices=LOSSES, help="default: ce+dice (cross entropy and Dice)")
+    recipe.add_argument("--loss", choices=LOSSES,
+                        help=f"ce: cross entropy; bce: the same of one output (default: {DEFAULT_LOSS}; "
+                             f"{ONE_OUTPUT_LOSS} for an --init model of one output)")  # fmt: skip
     recipe.add_argument("--no-augment", dest="augment", action="store_const", const=False,
                         help="no random flips and turns")  # fmt: skip
     recipe.add_argument("--patience", type=_positive, metavar="N",

@@ -39,7 +39,13 @@ def demo(out: Path, seed: int, steps: int | None, minutes: float | None) -> Hist
     """
     if steps is None and minutes is None:
         steps, minutes = STEPS, MINUTES
-    folder = RunFolder(out, overwrite=True)
+    with RunFolder(out, overwrite=True) as folder:
+        return _show_into(folder, seed, steps, minutes)
+
+
+def _show_into(folder: RunFolder, seed: int, steps: int | None, minutes: float | None) -> History:
+    """`demo`, where nobody else trains."""
+    out = folder.path
     _refuse_a_run(folder)
     folder.start()
     training, validation = generate(seed)

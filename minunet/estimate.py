@@ -19,13 +19,17 @@ from minunet import info
 from minunet.optim import SGD
 from minunet.unet import UNet, legal_sides
 
-# What a step needs beside weights and kept activations, fitted to measured peaks (process of its own, Numba, float32):
-# paper-like valid networks and same-padded ones of 4 to 512 channels, batches 1 to 8, crops 100 to 572 px.
-LIBRARY = 85_000_000  # bytes: compiled kernels and their libraries, whatever the network
-TRANSFORMED = 1.4  # times the weights: their Winograd forms, both ways
-WORKING = 2.0  # times the largest activation: gradients on their way back
+# What is needed beside weights and kept activations, fitted to measured peaks (process of its own, Numba, float32, one
+# thread): the paper's network on 252 to 572 px; same-padded ones, with batch norm and without, that begin with 4 to 64
+# channels and end with 32 to 1024, on batches of 1 to 8 crops of 128 or 256 px; predictions of 128 to 1024 px.
+LIBRARY = 95_000_000  # bytes: compiled kernels and their libraries, whatever the network
+WORKING = 2.5  # times the largest activation: gradients on their way back
 LOSS = 10.0  # times the logits: softmax, one-hot target and the products that the loss is made of
-FORWARD = 4.8  # times the largest activation: what one inference holds at a time
+TRANSFORMED = 0.8  # times the weights: the Winograd forms of the largest ones, both ways
+UNUSED = 0.5  # of the kept activations: what, once it is free, has not the right sizes for the weights' gradients
+PREDICTING = 82_000_000  # bytes: as LIBRARY, of the way forward alone
+FORWARD = {"same": 4.3, "valid": 2.9}  # times the largest activation: what one inference holds at a time
+FOLDED = 0.3  # times the weights: batch norm is multiplied into copies of them, which come and go
 TOLERANCE = 0.25  # the estimate lies at most so far from the measured peak (never more than a tenth below it)
 
 SHARE = 0.9  # of the available memory that may be planned with; the rest is the system's and other programs'
@@ -39,6 +43,10 @@ ROUNDS = 2  # of it; the best counts
 def memory(model: UNet, batch: int, crop: tuple[int, int]) -> int:
     """Bytes that training adds to the process: weights' gradients and velocities, kept activations, working memory.
 
+    Most is needed either when the way back begins, where all activations are kept and no gradients are there yet, or,
+    with many weights and small images, at its end: the gradients then lie in the memory of the activations as far as
+    these were large enough.
+
     batch: images a step.  crop: (height, width) of the network's input; UsageError where the network does not take it.
     The weights themselves and the data set are there already.
     """
@@ -47,15 +55,17 @@ def memory(model: UNet, batch: int, crop: tuple[int, int]) -> int:
     weights = item * sum(layer.parameters for layer in table)
     kept = sum(layer.kept * layer.values for layer in table)
     working = WORKING * max(layer.values for layer in table) + LOSS * table[-1].values
-    return int(LIBRARY + (2 + TRANSFORMED) * weights + batch * item * (kept + working))
+    turning = weights + batch * item * (kept + working)
+    ending = (2 + TRANSFORMED) * weights + batch * item * UNUSED * kept
+    return int(LIBRARY + max(turning, ending))
 
 
 def inference_memory(model: UNet, size: tuple[int, int]) -> int:
     """Bytes that the prediction of one image adds; size: (height, width) of the network's input."""
     table = info.layers(model, size)
     item = model.dtype.itemsize
-    weights = item * sum(layer.parameters for layer in table)
-    return int(LIBRARY + weights + item * FORWARD * max(layer.values for layer in table))
+    folded = 0 if model.norm is None else FOLDED * item * sum(layer.parameters for layer in table)
+    return int(PREDICTING + folded + item * FORWARD[model.padding] * max(layer.values for layer in table))
 
 
 def fitting(

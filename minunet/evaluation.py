@@ -161,10 +161,10 @@ def evaluate(
     dataset = _as_dataset(model, images, masks, names)
     _check_classes(model, dataset)
     predicted = []
-    for number, (name, raw) in enumerate(zip(dataset.names, dataset.raw, strict=True), start=1):
-        predicted.append(_predicted_classes(model, raw, name))
+    for i in range(len(dataset)):
+        predicted.append(_predicted_classes(model, dataset, i))
         if progress is not None:
-            progress(number)
+            progress(i + 1)
     scores, errors = _scores(predicted, dataset)
     found = zip(dataset.names, scores.image_scores, errors, strict=True)
     return Evaluation(
@@ -206,14 +206,14 @@ def _check_classes(model: UNet, dataset: Dataset) -> None:
         )
 
 
-def _predicted_classes(model: UNet, raw: np.ndarray, name: str) -> np.ndarray:
-    """Class indices (H, W); a byte a pixel, since those of all images are held in memory."""
+def _predicted_classes(model: UNet, dataset: Dataset, i: int) -> np.ndarray:
+    """Class indices (H, W) of image i; a byte a pixel, since those of all images are held in memory."""
     try:
-        return predict(model, raw).argmax(axis=0).astype(np.uint8)
+        return predict(model, dataset.raw[i], dataset.channels_last(i)).argmax(axis=0).astype(np.uint8)
     except MemoryError as error:
-        raise WorkFailed(f"{name}: {error}") from None
+        raise WorkFailed(f"{dataset.names[i]}: {error}") from None
     except ValueError as error:
-        raise DataError(f"{name}: {error}") from error
+        raise DataError(f"{dataset.names[i]}: {error}") from error
 
 
 def _scores(predicted: Sequence[np.ndarray], dataset: Dataset) -> tuple[Scores, list[float]]:

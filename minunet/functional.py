@@ -23,7 +23,6 @@ from .autograd import VJP, Array, Tensor, grad_enabled, record
 
 FLOATS = {np.dtype(np.float32), np.dtype(np.float64)}  # what the kernels compute in
 ONE_FLOAT = [{dtype} for dtype in FLOATS]
-MANY = 16  # times as many channels out as in, and a convolution is computed once more rather than kept
 
 # ---------------------------------------------------------------------------------------------- arithmetic
 
@@ -139,16 +138,18 @@ def conv2d(x: Any, weight: Any, bias: Any = None, padding: int = 0) -> Tensor:
 
 
 def conv2d_relu(
-    x: Any, weight: Any, bias: Any = None, padding: int = 0, out: Array | None = None, keep: bool = True
-) -> Tensor:
+    x: Any, weight: Any, bias: Any = None, padding: int = 0, out: Array | None = None, keep: bool = True,
+    again: bool = False,
+) -> Tensor:  # fmt: skip
     """relu(conv2d(x, weight, bias, padding)) in one operation: each output is rectified as it is stored.
 
     With z = conv2d(...) and y = max(z, 0):  dL/dz = g where y > 0, 0 where y = 0  (as in `relu`; y is enough to
     tell, z is never kept), and dL/dz goes on to x, weight and bias as in `conv2d`.
     out: the array that y is written into, if given.
     keep: whether to keep y itself for the way back (for free where the next operation keeps it too); else a byte for
-    each number, y > 0 or not.  The output of a first layer, of many more channels than x, is not kept at all: it is
-    computed once more, here and where the next convolution needs it (gradient checkpointing: Chen et al., 2016).
+    each number, y > 0 or not.
+    again: y is not kept at all, but computed once more where it is needed on the way back: here, and by the next
+    convolution (gradient checkpointing: Chen et al., 2016).  For a caller who lets nobody else change y.
     """
     x, weight, bias = _operands("conv2d_relu", x, weight, bias)
     image, w, b, size = _kept(x), weight.data, _data(bias), x.shape[2:]
@@ -157,13 +158,13 @@ def conv2d_relu(
         return kernels.conv2d.forward(image(), w, b, padding, relu=True)
 
     y = kernels.conv2d.forward(x.data, w, b, padding, relu=True, out=out)
-    cheap = w.shape[0] >= MANY * w.shape[1] and grad_enabled()
-    passes = compute if cheap else _constant(y if keep or not grad_enabled() else kernels.relu.passes(y))
+    remake = _Remade(compute) if again and grad_enabled() else None
+    passes = remake or _constant(y if keep or not grad_enabled() else kernels.relu.passes(y))
     result = record("conv2d_relu", y, *_with_bias(bias, (x, weight), (
         lambda dz_and_sum: kernels.conv2d.backward_input(dz_and_sum[0], w, padding, size),
         lambda dz_and_sum: kernels.conv2d.backward_weight(dz_and_sum[0], image(), padding, w.shape[2:]),
     ), lambda dz_and_sum: dz_and_sum[1]), upstream=lambda g: kernels.relu.backward_sums(g, passes()))  # fmt: skip
-    result.remake = compute if cheap else None
+    result.remake = remake
     return result
 
 
@@ -508,6 +509,18 @@ def _kept(x: Tensor) -> Callable[[], Array]:
 
 def _constant(array: Array) -> Callable[[], Array]:
     return lambda: array
+
+
+class _Remade:
+    """An array that is computed when it is asked for, and then known as long as anybody may ask again."""
+
+    def __init__(self, compute: Callable[[], Array]) -> None:
+        self._compute, self._array = compute, None
+
+    def __call__(self) -> Array:
+        if self._array is None:
+            self._array = self._compute()
+        return self._array
 
 
 def _data(x: Any) -> Any:

@@ -46,6 +46,12 @@ class History:
         """Looks at the validation images since the best one."""
         return next((i for i, record in enumerate(reversed(self.looks)) if record["best"]), 0)
 
+    def _repr_html_(self) -> str:
+        """In a notebook: the curves of the training."""
+        from minunet.notebook import curves_html  # pictures are for those who look at them
+
+        return curves_html(self)
+
     def would_be_best(self, score: float) -> bool:
         return self.best_score is None or score > self.best_score
 

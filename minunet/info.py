@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from minunet.errors import UsageError
-from minunet.functional import MANY
 from minunet.predict import preprocessing_of
-from minunet.unet import UNet, legal_sides
+from minunet.unet import MANY, UNet, legal_sides
 
 DEFAULT_SIDE = 572  # the paper's input; a legal side for valid networks of up to 6 levels
 

@@ -146,7 +146,7 @@ def normal(rng: np.random.Generator, shape: tuple[int, ...], incoming: int, dtyp
 class Conv2d(Module):
     """`F.conv2d` with its weight (O, C, k, k) and bias (O,); what follows it may be done in the same operation.
 
-    relu: `F.conv2d_relu`, with its `out` and `keep`.  norm (without a graph): a batch norm in evaluation,
+    relu: `F.conv2d_relu`, with its `out`, `keep` and `again`.  norm (without a graph): a batch norm in evaluation,
     which is a fixed scale and shift of every channel,
 
         weight' (W x + b - mean) r + bias'  =  (weight' r W) x  +  (b - mean) weight' r + bias',
@@ -161,11 +161,12 @@ class Conv2d(Module):
         self.padding = padding
 
     def forward(
-        self, x: Tensor, relu: bool = False, norm: BatchNorm2d | None = None, out: Any = None, keep: bool = True
-    ) -> Tensor:
+        self, x: Tensor, relu: bool = False, norm: BatchNorm2d | None = None, out: Any = None, keep: bool = True,
+        again: bool = False,
+    ) -> Tensor:  # fmt: skip
         weight, bias = (self.weight, self.bias) if norm is None else self.folded(norm)
         if relu:
-            return F.conv2d_relu(x, weight, bias, self.padding, out=out, keep=keep)
+            return F.conv2d_relu(x, weight, bias, self.padding, out=out, keep=keep, again=again)
         return F.conv2d(x, weight, bias, self.padding)
 
     def folded(self, norm: BatchNorm2d) -> tuple[Tensor, Tensor]:

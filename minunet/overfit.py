@@ -72,8 +72,13 @@ def overfit_run(options: TrainOptions, name: str, started: float) -> None:
     """
     if options.resume:
         raise UsageError("--overfit takes a minute and begins anew each time: leave out --resume")
-    folder = RunFolder(options.out, options.overwrite)
     refuse_data_folders(options)
+    with RunFolder(options.out, options.overwrite) as folder:
+        _learn_into(folder, options, name, started)
+
+
+def _learn_into(folder: RunFolder, options: TrainOptions, name: str, started: float) -> None:
+    """`overfit_run`, where nobody else trains."""
     trainer = prepare(options, name)
     minutes = None
     if options.minutes is not None:

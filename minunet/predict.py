@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 WORTH_A_LOOK = 1e9  # bytes above which the free memory is asked for before the work
 
 
-def predict(model: UNet, image: np.ndarray | Tensor) -> np.ndarray:
+def predict(model: UNet, image: np.ndarray | Tensor, channels_last: bool = False) -> np.ndarray:
     """Class probabilities of one image, at the image's own size.
 
     image: (H, W), (H, W, C) or (C, H, W), raw integers or floats, as it comes from the file; the
     model's own preprocessing is applied. Every size from 1 x 1 works.
+    channels_last: says that an image of three dimensions is (H, W, C), as picture files are, where its sides leave
+        that open: (1, W, 3) may be one row of colours, or W x 3 grey pixels.
 
     Returns (K, H, W) in the model's dtype, summing to 1 over K. A model with one output channel
     gives K = 2: [1 - p, p]. The model runs in evaluation mode and is then put back as it was.
@@ -36,17 +38,18 @@ def predict(model: UNet, image: np.ndarray | Tensor) -> np.ndarray:
     needed, where the image is too large for the memory.
     """
     image = image.data if isinstance(image, Tensor) else image
-    with _memory_in_words(model, image):
-        return probabilities(predict_logits(model, prepare(model, image)))
+    with _memory_in_words(model, image, channels_last):
+        return probabilities(predict_logits(model, prepare(model, image, channels_last)))
 
 
 @contextmanager
-def _memory_in_words(model: UNet, image: np.ndarray) -> Iterator[None]:
+def _memory_in_words(model: UNet, image: np.ndarray, channels_last: bool) -> Iterator[None]:
     """Refuse what the free memory cannot hold, since a system may end the process instead of refusing."""
     from minunet.data.preprocessing import channels_first
     from minunet.estimate import available, in_words, inference_memory
 
-    height, width = channels_first(image, preprocessing_of(model).channels).shape[1:]
+    planes = channels_first(image, preprocessing_of(model).channels, channels_last)
+    height, width = planes.shape[1:]
     needed = inference_memory(model, padded_size(model, (height, width)))
     try:
         if needed > WORTH_A_LOOK and needed > (available() or needed):
@@ -59,9 +62,9 @@ def _memory_in_words(model: UNet, image: np.ndarray) -> Iterator[None]:
         ) from None
 
 
-def prepare(model: UNet, image: np.ndarray) -> np.ndarray:
+def prepare(model: UNet, image: np.ndarray, channels_last: bool = False) -> np.ndarray:
     """The raw image as the network wants it: (C, H, W) in the model's dtype."""
-    return preprocessing_of(model)(image, dtype=model.dtype)
+    return preprocessing_of(model)(image, model.dtype, channels_last)
 
 
 def preprocessing_of(model: UNet) -> Preprocessing:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from minunet.counting import Count, count
-from minunet.data import Coding, DataError, find_images, write_image
+from minunet.data import Coding, DataError, find_images, is_picture, page_names, write_image
 from minunet.data.images import read_stack
 from minunet.errors import UsageError, WorkFailed
 from minunet.extras import MissingExtra, require
@@ -54,7 +54,7 @@ def predict_files(options: PredictOptions) -> list[Path]:
     """Predict every image and write what was asked for; returns the files written.
 
     Masks are PNG in the coding of the training masks. Without Pillow, where only .npy images
-    can be read, masks are .npy too. Of a stack, page 7 becomes STEM_007.png.
+    can be read, masks are .npy too. Of a stack, page 7 becomes STEM_p007.png.
 
     What can be refused is refused before anything is computed. A file that then turns out to be unreadable, or too
     large for the memory, does not stop the others: all that can be predicted is written, and WorkFailed names the
@@ -148,7 +148,7 @@ class _Work:
 def _predicted(model: UNet, image: np.ndarray, file: Path) -> np.ndarray:
     """`predict`, with errors that name the file."""
     try:
-        return predict(model, image)
+        return predict(model, image, is_picture(file))
     except MemoryError as error:
         raise WorkFailed(f"{file}: {error}") from None
     except ValueError as error:
@@ -225,12 +225,8 @@ def _read(file: Path) -> list[np.ndarray]:
 
 
 def _source(file: Path) -> Source:
-    """A file and its result stems: the page's number, from 1 on, is put behind the stem of a stack."""
-    pages = _page_count(file)
-    if pages == 1:
-        return Source(file, (file.stem,))
-    width = max(3, len(str(pages)))
-    return Source(file, tuple(f"{file.stem}_{page:0{width}d}" for page in range(1, pages + 1)))
+    """A file and its result stems, which are the names that its images have in training."""
+    return Source(file, page_names(file.stem, _page_count(file)))
 
 
 def _page_count(file: Path) -> int:

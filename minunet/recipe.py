@@ -14,6 +14,7 @@ from minunet.autograd import Tensor
 from minunet.errors import UsageError
 
 LOSSES = ("ce", "ce+dice", "dice", "bce")
+DEFAULT_LOSS, ONE_OUTPUT_LOSS = "ce+dice", "bce"  # the second for a network of a single logit
 SCHEDULES = ("cosine", "step", "constant")
 
 
@@ -27,7 +28,7 @@ class Recipe:
     momentum: float = 0.9
     nesterov: bool = True
     weight_decay: float = 0.0
-    loss: str | None = None  # one of LOSSES; None: "bce" for a single logit, else "ce+dice"
+    loss: str | None = None  # one of LOSSES; None: DEFAULT_LOSS or ONE_OUTPUT_LOSS
     schedule: str = "cosine"
     warmup: int | None = None  # steps in which the rate grows to lr; None: a twentieth of all
     clip: float | None = 1.0  # largest norm of the gradient; None: no limit

@@ -18,6 +18,8 @@ from minunet.data import Dataset, load_folder
 from minunet.errors import UsageError, WorkFailed
 from minunet.files import atomic_write, clear_leftovers
 from minunet.history import State
+from minunet.interrupts import held_back
+from minunet.lock import Lock
 from minunet.memory_plan import within_memory
 from minunet.predict import predict, preprocessing_of
 from minunet.progress import Progress, progress, say
@@ -58,26 +60,43 @@ class TrainOptions:
 
 
 class RunFolder:
-    """The files of one run."""
+    """The files of one run; inside its `with` no other process trains into the folder."""
 
     def __init__(self, path: Path, overwrite: bool = False, resume: bool = False) -> None:
-        self.path = path
+        self.path, self.overwrite, self.resume = path, overwrite, resume
+        self.lock = Lock(path)
         self.model = path / "model.safetensors"
         self.checkpoint = path / "checkpoint.safetensors"
         self.log = path / "log.jsonl"
         self.settings = path / "settings.json"
         self.curves = path / "curves.png"
         self.preview = path / "preview.png"
+
+    def __enter__(self) -> RunFolder:
+        try:
+            self._claim()
+        except BaseException:
+            self.lock.release()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+
+    def _claim(self) -> None:
+        """Lock the folder, where it exists; UsageError where another trains into it, or a run would be lost."""
+        self.lock.take()
         found = next((file for file in (self.model, self.checkpoint) if file.exists()), None)
-        if found is not None and not (overwrite or resume):
+        if found is not None and not (self.overwrite or self.resume):
             go_on = "--resume to go on with it, " if self.checkpoint.exists() else ""
             raise UsageError(f"{found} exists already: give another --out, {go_on}or --overwrite to replace it")
-        if resume and not self.checkpoint.exists():
+        if self.resume and not self.checkpoint.exists():
             raise UsageError(f"{self.checkpoint} does not exist, so there is nothing to go on with: leave out --resume")
 
     def start(self) -> None:
         """Make the folder and clear away what an earlier run has left in it."""
         self.path.mkdir(parents=True, exist_ok=True)
+        self._claim()  # again: while this one read its images, another may have begun in a folder that was not there
         for file in (self.model, self.checkpoint, self.log, self.settings, self.curves, self.preview):
             file.unlink(missing_ok=True)
         clear_leftovers(self.path)
@@ -95,8 +114,13 @@ def train_run(options: TrainOptions, started: float) -> History:
     """The whole command. `started`: time.monotonic() when the process began."""
     if options.resume and options.overwrite:
         raise UsageError("--resume goes on with a run and --overwrite replaces it: give one of them")
-    folder = RunFolder(options.out, options.overwrite, options.resume)
     refuse_data_folders(options)
+    with RunFolder(options.out, options.overwrite, options.resume) as folder:
+        return _train_into(folder, options, started)
+
+
+def _train_into(folder: RunFolder, options: TrainOptions, started: float) -> History:
+    """`train_run`, where nobody else trains."""
     begun = read(folder.checkpoint) if options.resume else None
     if begun is not None:
         options = resumed(options, begun)
@@ -152,7 +176,7 @@ def prepare(options: TrainOptions, begun: Checkpoint | None = None) -> tuple[Tra
     say(f"crops     {trainer.crop[0]} x {trainer.crop[1]}, {recipe.batch_size} a batch")
     settings = {
         "minunet": __version__,
-        "options": {name: value for name, value in asdict(replace(options, recipe=recipe)).items() if name != "asked"},
+        "options": _stored(replace(options, recipe=recipe)),
         "architecture": model.architecture,
         "crop": trainer.crop,
         "loss": trainer.loss_name,
@@ -160,6 +184,12 @@ def prepare(options: TrainOptions, begun: Checkpoint | None = None) -> tuple[Tra
         "validation": [] if validation is None else validation.names,
     }
     return trainer, settings
+
+
+def _stored(options: TrainOptions) -> dict[str, Any]:
+    """The options for settings.json, with paths that are found again from any current folder."""
+    values = {name: value for name, value in asdict(options).items() if name != "asked"}
+    return {name: value.absolute() if isinstance(value, Path) else value for name, value in values.items()}
 
 
 def _split_in_words(training: Dataset, validation: Dataset | None, trainer: Trainer) -> str:
@@ -254,8 +284,9 @@ class Reporter:
         if record["step"] == 0:
             self._begin(record)
         if record.get("best"):
-            save(self.trainer.model, self.folder.model)
-            self.saved_step = record["step"]
+            with held_back():  # an interruption says what the file holds
+                save(self.trainer.model, self.folder.model)
+                self.saved_step = record["step"]
         self.folder.write_log(self.records)
         self.rate = record.get("images_per_second", self.rate)
         if "score" in record:
@@ -382,8 +413,8 @@ def score_name(dataset: Dataset) -> str:
 def preview_rows(model: UNet, dataset: Dataset) -> list[pictures.Row]:
     """Each image with what the model makes of it, for `pictures.overview`."""
     rows = []
-    for name, raw, truth in zip(dataset.names, dataset.raw, dataset.truth, strict=True):
-        p = predict(model, raw)
+    for i, (name, raw, truth) in enumerate(zip(dataset.names, dataset.raw, dataset.truth, strict=True)):
+        p = predict(model, raw, dataset.channels_last(i))
         score = metrics.score([p.argmax(axis=0)], [truth], dataset.coding.classes)
         rows.append(pictures.Row(name, raw, truth, p, f"IoU {score:.2f}"))
     return rows

@@ -16,6 +16,8 @@ import numpy as np
 REST = 0.1
 TURN = 0.3  # seconds that a turn takes, of as many calls in a row as fit
 CALLS = 10  # in a turn, at most
+LONG = 1.0  # seconds of a call from which on it matters little whether one came before it
+WARM_UP = 2  # calls before anything is timed; the first may compile, the second tells how many fit into a turn
 FEWEST, MOST = 5, 40  # rounds, where they are chosen by time
 
 
@@ -45,7 +47,7 @@ def interleaved(
     """Time every action in every round, one after the other in turns.
 
     In turns, because a shared machine changes its speed: what one round shows all of them have seen.  A turn is a rest
-    and then some calls in a row.  Every action is called once before anything is timed (compilation, allocation).
+    and then some calls in a row.  Every action is called twice before anything is timed (compilation, allocation).
     `inputs(k)` makes a fresh input, the first for k = -1; in a round all actions get the same ones, a new one in every
     call.  rounds None: as many as fit into `budget` seconds by the time that the first of them took.
     most: calls in a turn, where the inputs of so many at once would take too much memory.
@@ -54,7 +56,7 @@ def interleaved(
     if not actions:
         return times
     given = inputs(-1)
-    calls = {name: min(most, _calls_for(_turn(action, [given])[0])) for name, action in actions.items()}
+    calls = {name: min(most, _calls_for(_turn(action, [given] * WARM_UP)[-1])) for name, action in actions.items()}
     numbers = count()
 
     def round_() -> None:
@@ -72,9 +74,8 @@ def interleaved(
 
 
 def _calls_for(seconds: float) -> int:
-    """Calls that fit into a turn: one, or at least three, so that there is a median without the first."""
-    fitting = int(TURN / max(seconds, 1e-9))
-    return 1 if fitting < 3 else min(fitting, CALLS)
+    """Calls that fit into a turn, and two at least, so that there is one after the first; of long calls only one."""
+    return 1 if seconds > LONG else max(2, min(CALLS, int(TURN / max(seconds, 1e-9))))
 
 
 def rounds_within(budget: float, one: float) -> int:

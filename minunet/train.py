@@ -27,7 +27,15 @@ from minunet.history import History, State
 from minunet.interrupts import held_back
 from minunet.nn import Dropout
 from minunet.predict import predict_logits, probabilities
-from minunet.recipe import LOSSES, SCHEDULES, Recipe, learning_rate, loss_function
+from minunet.recipe import (
+    DEFAULT_LOSS,
+    LOSSES,
+    ONE_OUTPUT_LOSS,
+    SCHEDULES,
+    Recipe,
+    learning_rate,
+    loss_function,
+)
 from minunet.unet import UNet, legal_sides
 
 __all__ = ["LOSSES", "SCHEDULES", "History", "Recipe", "Trainer", "fit"]
@@ -35,6 +43,8 @@ __all__ = ["LOSSES", "SCHEDULES", "History", "Recipe", "Trainer", "fit"]
 VALIDATION_IMAGES = 64  # at most so many are looked at, evenly spaced over the set
 REPORTS = 120  # records a run, at most
 DEFAULT_CROP = 128  # side of the largest crop that is chosen unasked
+# Of NumPy's warnings in a step: what is not finite in the end is told with its layer, at this step or at the next look.
+NOTED: dict[str, Any] = {"over": "ignore", "invalid": "ignore"}
 
 
 def fit(
@@ -97,7 +107,7 @@ class Trainer:
         self.model, self.dataset, self.recipe = model, dataset, recipe
         self.validation = None if validation is None else evenly(validation, VALIDATION_IMAGES)
         self.crop = checked_crop(model, default_crop(model, dataset) if recipe.crop is None else recipe.crop)
-        self.loss_name = recipe.loss or ("bce" if model.out_channels == 1 else "ce+dice")
+        self.loss_name = recipe.loss or (ONE_OUTPUT_LOSS if model.out_channels == 1 else DEFAULT_LOSS)
         self.loss = loss_function(self.loss_name, model.out_channels)
         self.optimizer = _optimizer(model, recipe)
         self.torn = False  # whether a step was left when only some weights had moved
@@ -148,11 +158,7 @@ class Trainer:
         x, target = self.batch(step)
         rewind = _Rewind(self.model)
         try:
-            self.optimizer.zero_grad()  # before the way forward, which then has their memory
-            loss = self.loss(self.model(x), target)
-            value = float(loss.item())
-            loss.backward()
-            norm = optim.clip_grad_norm(self.model.parameters(), self.recipe.clip or math.inf)
+            value, norm = self._gradients(x, target)
             if not (math.isfinite(value) and math.isfinite(norm)):
                 rewind()  # the same numbers again for dropout
                 what = "loss" if not math.isfinite(value) else "gradient"
@@ -164,9 +170,19 @@ class Trainer:
             raise
         self.optimizer.lr = lr
         self.torn = True
-        self.optimizer.step()
+        with np.errstate(**NOTED):
+            self.optimizer.step()
         self.torn = False
         return value
+
+    def _gradients(self, x: np.ndarray, target: np.ndarray) -> tuple[float, float]:
+        """Forwards and backwards; the loss, and the norm of the gradients before they were clipped."""
+        with np.errstate(**NOTED):
+            self.optimizer.zero_grad()  # before the way forward, which then has their memory
+            loss = self.loss(self.model(x), target)
+            loss.backward()
+            norm = optim.clip_grad_norm(self.model.parameters(), self.recipe.clip or math.inf)
+        return float(loss.item()), norm
 
     def _not_finite(self, what: str, step: int) -> WorkFailed:
         """The error that names the layer and the remedy; for that the batch of a step is looked at in every layer."""

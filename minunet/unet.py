@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from .data import Coding, Preprocessing
 
 
+MANY = 16  # times as many channels out as in, and a convolution is computed once more rather than kept
+
+
 class DoubleConv(Module):
     """Two 3 x 3 convolutions, each followed by batch norm (if any) and relu; at the end dropout (if any)."""
 
@@ -37,13 +40,16 @@ class DoubleConv(Module):
         """Layer after layer, but a rectifier, and at inference a batch norm, are done by the layer before them.
 
         last: `out` and `keep` of `F.conv2d_relu` for the last layer, if it can do that; see the result's `data`.
+        Where the first layer makes many channels of few, its output is as large as the computation is cheap: with a
+        graph it is not kept, but computed once more.
         """
         layers = list(self.conv)
         while layers:
             layer, following = layers.pop(0), [type(module) for module in layers[:2]]
             if following[:1] == [ReLU]:
                 del layers[:1]
-                x = layer(x, relu=True, **({} if layers else last))
+                cheap = isinstance(layer, Conv2d) and layer.weight.shape[0] >= MANY * layer.weight.shape[1]
+                x = layer(x, relu=True, **({"again": True} if layers and cheap else {} if layers else last))
             elif following == [BatchNorm2d, ReLU] and not self.training and not grad_enabled():
                 norm = layers[0]
                 del layers[:2]

@@ -597,6 +597,19 @@ def test_names_of_every_kind_and_stacks_work(world, capsys):
     assert {f"{stem}.png" for stem in STEMS} < {path.name for path in world.other.iterdir()}
 
 
+def test_colour_pictures_of_one_row_work(world, capsys):
+    """Grey in colours, so the model is grey, and (1, W, 3) could be one channel of W x 3 pixels."""
+    row = SCENE[:1]
+    mask = np.where(row > 100, 255, 0).astype(np.uint8)
+    for name in NAMES:
+        write_image(world.images / f"{name}.png", np.stack([row] * 3, axis=2))
+        write_image(world.masks / f"{name}.png", mask)
+    assert run(world, TRAIN, capsys)[0] == 0
+    assert run(world, "evaluate {model} {images} {masks}", capsys)[0] == 0
+    assert run(world, "predict {model} {images} --out {other}", capsys)[0] == 0
+    assert read_image(world.other / "a.png").shape == row.shape
+
+
 def test_images_of_one_pixel_work(world, capsys, monkeypatch):
     monkeypatch.setattr(pictures, "available", lambda: False)
     for folder, array in ((world.images, SCENE), (world.masks, DISK)):

@@ -15,10 +15,11 @@ import pytest
 
 import minunet as mn
 from minunet import budget, checkpoint, cli, functional, progress, runs
-from minunet.data import cells, read_image, write_image
+from minunet.data import cells, from_arrays, read_image, write_image
 from minunet.info import layers
 from minunet.kernels import pool
 from minunet.kernels.compiling import begin, end
+from minunet.train import Recipe, Trainer
 
 SMALL = ["--features", "4,8", "--threads", "1"]
 
@@ -115,6 +116,17 @@ def test_a_run_says_when_its_time_was_up(folder, tmp_path, capsys, monkeypatch):
     assert train(folder, tmp_path, steps=("--minutes", "0.08")) == 0
     assert "The time was up at step" in capsys.readouterr().out
     mn.load(tmp_path / "model.safetensors")
+
+
+def test_settings_tell_where_the_images_are_from_any_folder(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert main("train", "images", "masks", "--out", tmp_path / "run", "--steps", "1", *SMALL) == 0
+    monkeypatch.chdir(tmp_path)
+    model = tmp_path / "run" / "model.safetensors"
+    assert main("evaluate", model, folder / "images", folder / "masks", "--held-out") == 0
+    assert "2 images" in capsys.readouterr().out
+    options = json.loads((tmp_path / "run" / "settings.json").read_text())["options"]
+    assert options["images"] == str(folder / "images") and options["init"] is None
 
 
 def test_a_finished_run_is_not_overwritten_unasked(folder, run, tmp_path, capsys):
@@ -455,6 +467,16 @@ def test_no_command_prints_help(capsys):
     said = capsys.readouterr().out
     assert "usage: minunet" in said
     assert all(f"    {name} " in said for name in ("demo", "train", "predict", "info"))
+
+
+def test_help_tells_the_loss_that_is_used(capsys):
+    with pytest.raises(SystemExit):
+        main("train", "--help")
+    said = " ".join(capsys.readouterr().out.split())
+    dataset = from_arrays(*cells(2, size=16, seed=0), target="instances")
+    for outputs, words in ((2, "default: {};"), (1, "; {} for an --init model of one output")):
+        trainer = Trainer(mn.UNet(1, outputs, (2,), padding="same"), dataset, None, Recipe())
+        assert words.format(trainer.loss_name) in said
 
 
 def test_version(capsys):

@@ -6,19 +6,28 @@ import pytest
 import minunet as mn
 from minunet import estimate
 from minunet.bench import memory as measured_memory
-from minunet.bench.works import Work
-from minunet.estimate import available, fitting, memory, smaller_crop, step_seconds, timed_part
+from minunet.bench.works import PAPER, Work
+from minunet.estimate import available, fitting, inference_memory, memory, smaller_crop, step_seconds, timed_part
 
 COMMON = {"features": (16, 32, 64, 128), "padding": "same", "norm": "batch"}
 
 
 @pytest.mark.skipif(not measured_memory.can_be_measured(), reason="peak memory is read from /proc (Linux)")
-def test_it_is_near_the_measured_peak():
+@pytest.mark.parametrize(
+    "architecture, shape, mode",
+    [
+        (COMMON, (8, 1, 128, 128), "train"),  # most of it are kept activations
+        (PAPER, (1, 1, 252, 252), "train"),  # and here weights
+        (COMMON, (1, 1, 512, 512), "infer"),
+    ],
+)
+def test_it_is_near_the_measured_peak(architecture, shape, mode):
     """Never more than a tenth below it, where training would be refused too late, and not far above."""
     pytest.importorskip("numba", reason="the constants are those of the Numba kernels")
-    work = Work("test", "", COMMON, (8, 1, 128, 128), ("train",))
-    peak = measured_memory.peak(work, "train", "minunet fast", threads=1)
-    told = memory(work.model(), 8, (128, 128))
+    work = Work("test", "", architecture, shape, (mode,))
+    peak = measured_memory.peak(work, mode, "minunet fast", threads=1)
+    model, size = work.model(), shape[2:]
+    told = memory(model, shape[0], size) if mode == "train" else inference_memory(model, size)
     assert 0.9 * peak < told < (1 + estimate.TOLERANCE) * peak
 
 
@@ -30,7 +39,7 @@ def test_memory_grows_with_all_that_needs_it(padding, crop):
     assert base < memory(small, 4, crop) < memory(small, 8, crop)
     assert base < memory(small, 2, more)
     assert base < memory(large, 2, crop)
-    assert estimate.inference_memory(small, crop) < estimate.inference_memory(small, more) < memory(small, 8, more)
+    assert inference_memory(small, crop) < inference_memory(small, more) < memory(small, 8, more)
 
 
 def test_twice_the_precision_is_twice_the_activations():

@@ -108,6 +108,24 @@ def test_the_search_leaves_functional_as_it_was():
 # -------------------------------------------------------------------------------------- in the training
 
 
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize("norm", ["batch", None])
+@pytest.mark.parametrize("lr", [1e30, 1e39])  # too large for the next step's activations, and for the weights
+def test_no_warning_comes_before_the_error(data, backend, norm, lr):
+    if backend == "numba":
+        pytest.importorskip("numba", reason="numba is not installed")
+    with mn.use_backend(backend), np.errstate(all="raise", under="ignore"), pytest.raises(WorkFailed, match="finite"):
+        mn.fit(network(norm=norm), data[0], steps=8, lr=lr, warmup=0)
+
+
+def test_warnings_elsewhere_are_left_alone(data):
+    trainer = Trainer(network(), *data, Recipe(batch_size=2))
+    with np.errstate(over="raise"):
+        trainer.step(0, 0.1)
+        with pytest.raises(FloatingPointError):
+            np.float32(1e30) * np.float32(1e30)
+
+
 def test_training_names_layer_direction_and_remedy(data):
     model = network(norm=None)
     with pytest.raises(WorkFailed) as caught:

@@ -79,15 +79,11 @@ def test_an_output_that_need_not_be_kept_is_free_and_the_gradients_are_the_same(
 # --------------------------------------------------------------------------------------------- computed once more
 
 
-def first_layers(many):
-    """Gradients of a first layer and the next; `many` times as many channels as the picture has."""
+def first_layers(again):
+    """Gradients of a first layer and the next, and whether the first one's output was kept."""
     x = mn.Tensor(draw(2, 1, 14, 14), requires_grad=True)
     (w1, b1), (w2, b2) = parameters(16, 1, 2), parameters(8, 16, 4)
-    before, F.MANY = F.MANY, many
-    try:
-        y = F.conv2d_relu(x, w1, b1)
-    finally:
-        F.MANY = before
+    y = F.conv2d_relu(x, w1, b1, again=again)
     alive = weakref.ref(root(y.data))
     z = F.conv2d_relu(y, w2, b2)
     del y
@@ -97,12 +93,53 @@ def first_layers(many):
     return [t.grad for t in (x, w1, b1, w2, b2)], kept
 
 
-def test_the_output_of_a_first_layer_is_computed_once_more(backend):
-    expected, kept = first_layers(many=17)
-    found, kept_again = first_layers(many=16)
+def test_what_is_computed_once_more_gives_the_same_gradients(backend):
+    expected, kept = first_layers(again=False)
+    found, kept_again = first_layers(again=True)
     assert kept and not kept_again
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_it_is_computed_once(backend):
+    calls = []
+
+    def note(kernel, function, variant, arguments, run):
+        calls.append(f"{kernel}.{function}")
+        run()
+
+    with kernels.observe(note):
+        first_layers(again=True)
+    assert calls.count("conv2d.forward") == 3
+
+
+def test_what_a_user_may_change_is_never_computed_once_more(backend):
+    """Outputs of single operations are the user's: what he writes into them counts."""
+    x, (w1, b1) = mn.Tensor(draw(1, 1, 9, 9)), parameters(16, 1, 2)
+    w2, _ = parameters(4, 16, 4)
+    y = F.conv2d_relu(x, w1, b1)
+    y.data[:, 3] = 0
+    F.conv2d(y, w2).sum().backward()
+    assert not w2.grad[:, 3].any() and w2.grad[:, 2].any()
+
+
+def test_the_unet_keeps_no_cheap_first_layer(backend):
+    def outputs(features):
+        model = mn.UNet(1, 2, features=features)
+        outs = []
+
+        def note(kernel, function, variant, arguments, run):
+            run()
+            outs.append(weakref.ref(root(arguments["out"])))
+
+        with kernels.observe(note):
+            logits = model(draw(1, 1, 44, 44))
+        first = outs[0]
+        gc.collect()
+        assert logits.requires_grad
+        return first() is not None
+
+    assert outputs((8, 8)) and not outputs((16, 8))
 
 
 # -------------------------------------------------------------------------------------------------- on the way back

@@ -188,6 +188,11 @@ def test_curves_of_a_training():
     assert min(tops) == 30  # the largest loss lies at the top of its chart
 
 
+def test_a_history_shows_its_curves():
+    training = history({"step": 1, "loss": 1.0}, {"step": 2, "loss": 0.5, "score": 0.3})
+    assert training._repr_html_() == mn.show(training).html
+
+
 def test_curves_without_validation_and_without_anything():
     assert mn.show(history({"step": 1, "loss": 1.0})).html.count("<svg") == 1
     assert mn.show(history()).html.count("<path") == 3  # the lines of an empty chart

@@ -206,9 +206,9 @@ def test_a_stack_becomes_a_mask_a_page(model, tmp_path):
     status, out = run(model, tmp_path / "deep.tif", tmp_path / "flat.tif", options=["--probabilities"])
     assert status == 0
     assert sorted(path.name for path in out.glob("*.png")) == [
-        "deep_001.png", "deep_002.png", "deep_003.png", "flat.png"
+        "deep_p001.png", "deep_p002.png", "deep_p003.png", "flat.png"
     ]  # fmt: skip
-    for page, name in zip([*pages, pages[0]], ("deep_001", "deep_002", "deep_003", "flat"), strict=True):
+    for page, name in zip([*pages, pages[0]], ("deep_p001", "deep_p002", "deep_p003", "flat"), strict=True):
         np.testing.assert_array_equal(read_image(out / f"{name}.png"), np.where(page > 100, 255, 0))
         assert np.load(out / f"{name}_prob.npy").shape == (2, *page.shape)
 
@@ -222,7 +222,7 @@ def test_a_stack_becomes_a_mask_a_page(model, tmp_path):
         (("e\u0301.png", "\u00e9.npy"), (), "would both be written as"),
         (("a.png", "a_overlay.png"), ("--overlay",), "would both be written as"),
         (("a.png", "a_instances.npy"), ("--instances",), "would both be written as"),
-        (("deep.tif", "deep_002.png"), (), "deep.tif and"),
+        (("deep.tif", "deep_p002.png"), (), "deep.tif and"),
         (("a.png", "a.png"), (), "is given twice"),
         (("a.png", "../model.safetensors"), (), "not an image file"),
         (("a.png", "n" * 245 + ".png"), ("--overlay",), "too long"),
@@ -246,8 +246,8 @@ def test_names_that_clash_are_refused_before_anything_is_computed(
 
 def test_a_stack_beside_a_page_that_it_does_not_have(model, tmp_path):
     stack(tmp_path / "deep.tif", image(4, 4), image(4, 4))
-    write_image(tmp_path / "deep_003.png", image(4, 4))
-    assert run(model, tmp_path / "deep.tif", tmp_path / "deep_003.png")[0] == 0
+    write_image(tmp_path / "deep_p003.png", image(4, 4))
+    assert run(model, tmp_path / "deep.tif", tmp_path / "deep_p003.png")[0] == 0
 
 
 def test_a_broken_image_among_others_does_not_stop_them(model, images, capsys):
@@ -274,10 +274,10 @@ def test_where_nothing_can_be_read_nothing_is_written(model, images, capsys):
 def test_an_image_that_the_memory_cannot_hold_is_named(model, images, capsys, monkeypatch):
     real = predict_files.predict
 
-    def predict(net, raw):
+    def predict(net, raw, *options):
         if raw.shape == (8, 9):
             raise MemoryError("not enough memory for 8 x 9 px")
-        return real(net, raw)
+        return real(net, raw, *options)
 
     monkeypatch.setattr(predict_files, "predict", predict)
     status, out = run(model, images)
@@ -304,6 +304,21 @@ def test_colour_in_a_grey_model_warns_once_and_grey_in_a_colour_model_never(mode
     assert run(tmp_path / "color.safetensors", tmp_path / "grey.png")[0] == 0
     assert capsys.readouterr().err == ""
     np.testing.assert_array_equal(read_image(out / "grey.png"), np.where(image(5, 6) > 100, 255, 0))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_a_picture_one_pixel_high_is_a_row_of_colours(model, tmp_path, suffix):
+    """Not one channel of W x 3 grey pixels, which an array of this shape may be."""
+    pillow = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    row = image(1, 9, 3)
+    pillow.fromarray(row).save(tmp_path / f"row.{suffix}")
+    status, out = run(model, tmp_path / f"row.{suffix}")
+    assert status == 0
+    grey = row @ np.array([0.299, 0.587, 0.114])
+    np.testing.assert_array_equal(read_image(out / "row.png"), np.where(grey > 100, 255, 0))
+    np.save(tmp_path / "array.npy", row)
+    assert run(model, tmp_path / "array.npy")[0] == 0
+    np.testing.assert_array_equal(read_image(out / "array.png"), np.where(row[0] > 100, 255, 0))
 
 
 def test_masks_that_say_nothing_are_remarked(model, tmp_path, capsys):

@@ -16,15 +16,15 @@ def test_actions_take_turns_and_get_fresh_input(monkeypatch):
     calls = []
     actions = {name: (lambda given, name=name: calls.append((name, given))) for name in ("a", "b")}
     times = timing.interleaved(actions, lambda k: f"input {k}", rounds=2)
-    turns = [[-1], [0, 1, 2], [3, 4, 5]]
+    turns = [[-1, -1], [0, 1, 2], [3, 4, 5]]
     assert calls == [(name, f"input {k}") for turn in turns for name in ("a", "b") for k in turn]
-    for name in ("a", "b"):  # the first call is not timed
+    for name in ("a", "b"):  # the warm-up is not timed
         assert len(times[name].in_a_row) == len(times[name].after_rest) == 2
 
 
 def test_calls_of_a_turn():
-    assert timing._calls_for(1.0) == 1
-    assert timing._calls_for(timing.TURN / 2.5) == 1  # two would leave no median without the first
+    assert timing._calls_for(1.1 * timing.LONG) == 1
+    assert timing._calls_for(0.9 * timing.LONG) == 2  # the first of them stands apart
     assert timing._calls_for(timing.TURN / 7.5) == 7
     assert timing._calls_for(0.0) == timing.CALLS
 

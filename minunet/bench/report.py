@@ -160,10 +160,10 @@ def header(limits: Limits, date: str) -> list[str]:
 
 NETWORK_NOTES = [
     "All take turns in every round: a rest, then as many calls in a row as fit into 0.3 s, each with fresh input. ms: "
-    "the median of those but the first, and of the rounds; after a rest: of the first (where a call takes longer there "
-    "is no other). GFLOP/s count 2 for every multiply-add of the definition, so an algorithm that saves some may pass "
-    "the peak. \"x PEER\" is the median over the rounds of the peer's time / this time: more is faster; PyTorch counts "
-    "with its faster memory format.",
+    "the median of those but the first, and of the rounds; after a rest: of the first (where a call takes over a "
+    "second there is no other). GFLOP/s count 2 for every multiply-add of the definition, so an algorithm that saves "
+    "some may pass the peak. \"x PEER\" is the median over the rounds of the peer's time / this time: more is faster; "
+    "PyTorch counts with its faster memory format.",
     "error: of inference the largest difference from the same network in float64, in standard deviations of the "
     "logits; of a training step (forward, cross entropy, backward, SGD with momentum) 1 - the smallest cosine of the "
     "gradients of the largest parameters with PyTorch's.",

@@ -15,6 +15,7 @@ from minunet.data.images import (
     read_stack,
     write_image,
 )
+from minunet.data.names import page_names
 from minunet.data.pairs import Pair, find_images, pair
 from minunet.data.preprocessing import Preprocessing
 from minunet.data.separate import separate_touching
@@ -39,6 +40,7 @@ __all__ = [
     "from_arrays",
     "is_picture",
     "load_folder",
+    "page_names",
     "pair",
     "read_image",
     "read_mask",

@@ -43,6 +43,10 @@ class Dataset:
         """Channels of the images."""
         return len(self.images[0])
 
+    def channels_last(self, i: int) -> bool:
+        """Whether raw image i, if it has three dimensions, is (H, W, C): one pixel high, it may look like (C, H, W)."""
+        return self.raw[i].shape[:2] == self.truth[i].shape
+
     def subset(self, indices: Sequence[int] | np.ndarray) -> Dataset:
         """The images of these indices, in this order."""
         return replace(

@@ -21,6 +21,7 @@ import numpy as np
 from minunet.data.coding import plain_mask
 from minunet.data.errors import DataError, Fault
 from minunet.data.images import read_mask_stack, read_stack
+from minunet.data.names import page_names
 from minunet.data.pairs import Pair, match
 from minunet.data.preprocessing import channels_first
 
@@ -53,13 +54,13 @@ class Faults(list[Fault]):
 class Reading:
     """The good pairs of two folders, entry i of every list, and what is wrong with the others.
 
-    names   the image's stem; of a stack's pages stem_p001, stem_p002, ...
+    names   the image's stem; of a stack's pages stem_p001, stem_p002, ...; no two the same
     images  (H, W) or (H, W, C) as in the file, see `read_image`
     masks   (H, W) or (H, W, 3) of the same H and W, see `read_mask`; whole numbers from 0 on
     files   (image file, mask file); a stack stands there once for each page
     shown   the same as messages name them: "cells.tif page 2"
     faults  files that cannot be read, do not pair, differ in size or number of pages, hold no
-            mask values
+            mask values, or would get the name of another
     """
 
     names: list[str] = field(default_factory=list)
@@ -128,12 +129,23 @@ def _read(entry: Pair, reading: Reading) -> None:
             f"{_pages(images)} of images but {_pages(masks)} of masks",
             "give every image page its mask page (channels of one image belong into one page)",
         )
-    elif len(images) == 1:
-        reading.take(entry.stem, images[0], masks[0], files, (str(entry.image), str(entry.mask)))
-    else:
-        for page, (image, mask) in enumerate(zip(images, masks, strict=True), start=1):
-            shown = (f"{entry.image} page {page}", f"{entry.mask} page {page}")
-            reading.take(f"{entry.stem}_p{page:03d}", image, mask, files, shown)
+        return
+    names = page_names(entry.stem, len(images))
+    if clash := _clash(entry, names, reading):
+        reading.faults.append(clash)
+        return
+    for page, (name, image, mask) in enumerate(zip(names, images, masks, strict=True), start=1):
+        where = f" page {page}" if len(names) > 1 else ""
+        reading.take(name, image, mask, files, (f"{entry.image}{where}", f"{entry.mask}{where}"))
+
+
+def _clash(entry: Pair, names: Sequence[str], reading: Reading) -> Fault | None:
+    """A page of a stack may be called like a file beside it; scores and logs could not tell the two apart."""
+    for name in names:
+        if name in reading.names:
+            other, _ = reading.files[reading.names.index(name)]
+            return Fault((other, entry.image), f"both hold an image called {name}", "rename one of them, and its mask")
+    return None
 
 
 def _check_sizes(image: tuple[int, ...], mask: tuple[int, ...], shown: tuple[str, str], faults: Faults) -> None:

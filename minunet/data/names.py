@@ -1,4 +1,4 @@
-"""Why the names of images and masks do not pair."""
+"""Names of images: what the pages of a stack are called, and why images and masks do not pair."""
 
 from __future__ import annotations
 
@@ -6,6 +6,14 @@ import shlex
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
+
+
+def page_names(stem: str, pages: int) -> tuple[str, ...]:
+    """Names of the images in a file, in training and prediction alike: its stem, or stem_p001, stem_p002, ..."""
+    if pages == 1:
+        return (stem,)
+    digits = max(3, len(str(pages)))
+    return tuple(f"{stem}_p{page:0{digits}d}" for page in range(1, pages + 1))
 
 
 def why_apart(images: Sequence[str], masks: Sequence[str], whole: bool) -> tuple[str, str] | None:

@@ -44,10 +44,7 @@ class Preprocessing:
         Grey is repeated into a colour model; colour becomes luminance in a grey model, with a
         warning unless the channels are equal. An alpha channel is dropped. DataError otherwise.
         """
-        if channels_last and np.ndim(image) == 3:
-            planes = self._fit_channels(np.moveaxis(image, 2, 0))
-        else:
-            planes = self._fit_channels(channels_first(image, self.channels))
+        planes = self._fit_channels(channels_first(image, self.channels, channels_last))
         if self.normalize == "none":
             return np.ascontiguousarray(planes, dtype)
         values = planes.astype(np.float64)
@@ -81,8 +78,11 @@ class Preprocessing:
         return cls(data["channels"], data["normalize"])
 
 
-def channels_first(image: np.ndarray, channels: int | None = None) -> np.ndarray:
-    """Image (H, W), (H, W, C) or (C, H, W) -> (C, H, W), a view. DataError where it is neither."""
+def channels_first(image: np.ndarray, channels: int | None = None, channels_last: bool = False) -> np.ndarray:
+    """Image (H, W), (H, W, C) or (C, H, W) -> (C, H, W), a view. DataError where it is neither.
+
+    `channels` and `channels_last` say which it is, see `Preprocessing`.
+    """
     image = np.asarray(image)
     if image.dtype.kind not in "biuf":
         raise DataError(f"an image of dtype {image.dtype}; images hold real numbers")
@@ -90,6 +90,8 @@ def channels_first(image: np.ndarray, channels: int | None = None) -> np.ndarray
         raise DataError(f"shape {image.shape} is not an image; give (H, W), (H, W, C) or (C, H, W)")
     if image.ndim == 2:
         return image[None]
+    if channels_last:
+        return image.transpose(2, 0, 1)
     last, first = image.shape[2], image.shape[0]
     if channels in (last, first):
         return image.transpose(2, 0, 1) if last == channels else image

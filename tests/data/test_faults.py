@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minunet.data import DataError, Fault, Faults, from_arrays, load_folder, read_pairs
+from minunet.data import DataError, Fault, Faults, from_arrays, load_folder, page_names, read_pairs
 
 SCENE = np.random.default_rng(0).integers(0, 200, (12, 10), dtype=np.uint8)
 MASK = np.zeros((12, 10), np.uint8)
@@ -146,6 +146,29 @@ def test_stacks_of_different_length(folders, pages):
     assert fault.files == (images / "cells.tif", masks / "cells.tif")
     number = ["", "1 page", "2 pages", "3 pages"]
     assert fault.found == f"{number[pages[0]]} of images but {number[pages[1]]} of masks"
+
+
+def test_pages_have_one_name_everywhere():
+    assert page_names("cells", 1) == ("cells",)
+    assert page_names("cells", 8)[6] == "cells_p007"
+    names = page_names("cells", 1200)
+    assert names[6] == "cells_p0007" and list(names) == sorted(names)  # as folders list them
+
+
+def test_a_page_and_a_file_of_one_name_are_refused(folders):
+    images, masks = folders
+    write_stack(images / "c.tif", [SCENE, SCENE])
+    write_stack(masks / "c.tif", [MASK, MASK])
+    for folder, array in ((images, SCENE), (masks, MASK)):
+        (folder / "c.npy").unlink()
+        np.save(folder / "c_p002.npy", array)
+    with pytest.raises(DataError) as caught:
+        load_folder(images, masks)
+    assert str(caught.value) == (
+        f"{images / 'c.tif'} and c_p002.npy: both hold an image called c_p002; rename one of them, and its mask"
+    )
+    reading = read_pairs(images, masks)
+    assert len(set(reading.names)) == len(reading.names) and "c_p002" in reading.names
 
 
 def test_a_wrong_page_is_named_and_the_others_are_read(folders):

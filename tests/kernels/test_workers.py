@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -42,6 +43,24 @@ def at_once(count):
         there.append(worker)
 
     return meet, there
+
+
+def test_numpy_warns_in_all_threads_as_it_would_in_the_caller():
+    meeting, errors = threading.Barrier(3), []
+
+    def overflow(worker, counter):
+        meeting.wait(SOON)
+        try:
+            np.float32([1e30]) * np.float32(1e30)
+        except FloatingPointError as error:
+            errors.append(str(error))
+
+    with np.errstate(over="ignore"):
+        workers.run(overflow, 3)
+    assert errors == []
+    with np.errstate(over="raise"):
+        workers.run(overflow, 3)
+    assert len(errors) == 3
 
 
 # ------------------------------------------------------------------------------------------------ how work is cut
@@ -250,7 +269,7 @@ def test_helpers_keep_off_the_core_of_their_caller_who_may_go_where_he_will(use_
     meet, _ = at_once(2)
     workers.run(meet, 2)
     (helper,) = workers._helpers._threads
-    kept_off = cores.ALLOWED - os.sched_getaffinity(helper.native_id)
+    kept_off = cores.allowed() - os.sched_getaffinity(helper.native_id)
     assert len(kept_off) == 1 and kept_off == {workers._helpers._core}
     assert os.sched_getaffinity(0) == before
 
@@ -275,3 +294,64 @@ def test_every_call_has_a_counter_of_its_own_that_helpers_were_told_of(use_threa
     workers.run(function, 2)
     assert counters[0] is announced and counters[1] is not announced
     assert counters[0][0] == counters[1][0] == 0
+
+
+def test_an_interrupt_waits_until_no_helper_works_on_the_call(use_threads):
+    """Else a helper would write into arrays that the caller has again."""
+    use_threads(2)
+    meeting, finished = threading.Barrier(2), []
+
+    def function(worker, counter):
+        meeting.wait(SOON)
+        if worker:
+            time.sleep(0.3)
+            finished.append(worker)
+        else:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        workers.run(function, 2)
+    assert finished == [1]
+
+
+def test_an_interrupt_while_waiting_waits_as_well(use_threads):
+    use_threads(2)
+    meeting, finished = threading.Barrier(2), []
+
+    def function(worker, counter):
+        meeting.wait(SOON)
+        if worker:
+            time.sleep(0.1)
+            os.kill(os.getpid(), signal.SIGINT)  # the caller has nothing left to do
+            time.sleep(0.3)
+            finished.append(worker)
+
+    with pytest.raises(KeyboardInterrupt):
+        workers.run(function, 2)
+    assert finished == [1]
+
+
+def test_a_watch_that_fails_ends_no_helper(use_threads, monkeypatch):
+    def fail(counter):
+        raise RuntimeWarning("compiled code cannot be kept")
+
+    monkeypatch.setattr(workers, "watch", fail)
+    use_threads(2)
+    for _ in range(3):
+        meet, there = at_once(2)
+        workers.run(meet, 2)
+        assert sorted(there) == [0, 1]
+
+
+@pytest.mark.skipif(cores.here() is None or cores.number() < 2, reason="needs Linux and two cores")
+def test_helpers_stay_where_the_caller_may_be(use_threads):
+    use_threads(2)
+    before = os.sched_getaffinity(0)
+    one, *_ = before
+    try:
+        os.sched_setaffinity(0, {one})
+        workers.run(at_once(2)[0], 2)
+        (helper,) = workers._helpers._threads
+        assert os.sched_getaffinity(helper.native_id) == {one}
+    finally:
+        os.sched_setaffinity(0, before)
