@@ -77,6 +77,8 @@ def exit_status(error: BaseException) -> int:
         return _say(f"{_os_error(error)}; give a shorter one", WRONG)
     if isinstance(error, OSError) and error.errno == errno.EROFS:
         return _say(f"{_os_error(error)}; give a folder that can be written", WRONG)
+    if isinstance(error, OSError) and error.filename is None and _stdout_is_stuck():
+        return _say(f"the output (stdout) could not be written: {error.strerror or error}", FAILED)
     if isinstance(error, OSError):
         return _say(_os_error(error), FAILED)
     if isinstance(error, WorkFailed):
@@ -92,8 +94,22 @@ def exit_status(error: BaseException) -> int:
     raise error
 
 
+def _stdout_is_stuck() -> bool:
+    """Whether nothing can be printed, as into a full disk. A line tells: what failed before is not kept by Python."""
+    from minunet.progress import silence
+
+    try:
+        print(flush=True)
+    except OSError:
+        silence()
+        return True
+    return False
+
+
 def _say(text: str, status: int) -> int:
-    print(f"minunet: {text}", file=sys.stderr)
+    from minunet.texts import printable
+
+    print(f"minunet: {printable(text, keep=chr(10))}", file=sys.stderr)  # several faults are told in lines
     return status
 
 
@@ -214,10 +230,11 @@ def _add_train(commands: Any) -> None:
     parser.add_argument("--out", metavar="RUN", type=Path, required=True, help="folder to write")
     parser.add_argument("--overwrite", action="store_true", help="replace the run in that folder")
     parser.add_argument("--resume", action="store_true",
-                        help="go on with the run in that folder; only the two folders are needed")  # fmt: skip
+                        help="go on with the run in that folder, to the steps it was begun with; only the two folders "
+                             "are needed, and --minutes bounds this command")  # fmt: skip
     parser.add_argument("--overfit", nargs="?", const="", metavar="NAME",
                         help="a test of a minute: learn one image by heart (default: the first)")  # fmt: skip
-    _add_length(parser, f"{MINUTES:g}", "the whole command takes M minutes")
+    _add_length(parser, f"{MINUTES:g}", "the whole command takes M minutes; with --resume at most so many")
     parser.add_argument("--seed", type=_natural, help=f"split, weights, batches (default: {Recipe.seed})")
 
     data = parser.add_argument_group("data")

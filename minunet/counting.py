@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import time
 from typing import Any, Protocol
+
+from minunet.progress import say
+from minunet.texts import printable
 
 PLAIN_SECONDS = 10.0  # between two plain lines that only count
 
@@ -19,7 +24,8 @@ class Count(Protocol):
 def count(total: int, what: str) -> Count:
     """A display of `total` things being done, `what` ("predicting"): the best that terminal and installation allow.
 
-    `done(number, line)` after each one, with what a log should hold of it; `say(line)` for all else.
+    `done(number, line)` after each one, with what a log should hold of it; `say(line)` for all else. Control
+    characters, which a file's name may hold, are shown as escapes. Where nobody reads any more, the work goes on.
     """
     if sys.stdout.isatty():
         try:
@@ -51,7 +57,7 @@ class PlainCount:
 
     def say(self, line: str) -> None:
         self.spoken = time.monotonic()
-        print(line, flush=True)
+        say(printable(line))
 
 
 class RichCount:
@@ -81,4 +87,13 @@ class RichCount:
         self.bar.update(self.task, completed=number)
 
     def say(self, line: str) -> None:
-        self.bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self.bar.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """A warning on stderr; into the void where nobody reads it any more, as in `2>&1 | head`."""
+    try:
+        print(f"minunet: warning: {printable(text)}", file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        with open(os.devnull, "w") as nowhere, contextlib.suppress(OSError):  # no file behind it
+            os.dup2(nowhere.fileno(), sys.stderr.fileno())

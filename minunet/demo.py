@@ -21,7 +21,6 @@ from minunet.runs import (
 )
 from minunet.train import History, Recipe, Trainer, evenly
 from minunet.unet import UNet
-from minunet.weights import save
 
 SIDE = 128  # pixels
 TRAINING, VALIDATION, SHOWN = 64, 16, 4  # images
@@ -61,7 +60,7 @@ def _show_into(folder: RunFolder, seed: int, steps: int | None, minutes: float |
     with progress() as display:
         reporter = Reporter(folder, trainer, display, baselines, {"seed": seed})
         history = reporter.watch(steps, minutes)
-    save(model, folder.model)
+    reporter.save_model()
     images = write_samples(out / "images", evenly(validation, SHOWN))
     _say_scores(history, baselines)
     if drawing:
@@ -72,7 +71,8 @@ def _show_into(folder: RunFolder, seed: int, steps: int | None, minutes: float |
 
 def _refuse_a_run(folder: RunFolder) -> None:
     """The demo replaces its own folder unasked, but no model that `train` took hours for."""
-    if folder.settings.is_file() and '"options"' in folder.settings.read_text():
+    kept = folder.settings.is_file() and '"options"' in folder.settings.read_text()
+    if kept or folder.checkpoint.exists():  # the demo keeps no checkpoint
         raise UsageError(f"{folder.path} holds a run of minunet train: give another --out")
 
 

@@ -5,10 +5,6 @@ Pictures in HTML are PNG inside the page, written here in a few lines, so that t
 
 from __future__ import annotations
 
-import base64
-import struct
-import zlib
-from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -96,6 +92,8 @@ def tensor_html(tensor: Tensor) -> str:
     All maps share one scale. Where there are values on both sides of 0, it is white at 0, red above and blue below;
     else black is the least value and white the greatest. Values that are not finite are green.
     """
+    from html import escape  # here and below: `import minunet` shall cost little more than NumPy
+
     array = np.asarray(tensor.data)
     text = f"<pre>{escape(tensor_text(tensor))}</pre>"
     if array.ndim < 2 or min(array.shape[-2:]) < SMALLEST_MAP or array.dtype.kind not in "biuf" or not array.size:
@@ -132,6 +130,9 @@ def row_html(figures: str) -> str:
 
 def picture_html(rgb: np.ndarray, title: str = "", side: int = 200) -> str:
     """uint8 (H, W, 3) -> a <figure> that holds its picture, enlarged by a whole number to at least `side` px."""
+    import base64
+    from html import escape
+
     step = -(-max(rgb.shape[:2]) // LARGEST)
     rgb = rgb[::step, ::step]
     width = rgb.shape[1] * -(-side // max(rgb.shape[:2]))
@@ -145,6 +146,9 @@ def picture_html(rgb: np.ndarray, title: str = "", side: int = 200) -> str:
 
 def png(rgb: np.ndarray) -> bytes:
     """uint8 (H, W, 3) as the bytes of a PNG file: header, the rows (each behind its filter, 0: none), end."""
+    import struct
+    import zlib
+
     height, width = rgb.shape[:2]
     rows = np.zeros((height, 1 + 3 * width), np.uint8)
     rows[:, 1:] = rgb.reshape(height, -1)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from minunet import __version__, pictures
-from minunet.counting import count
-from minunet.data import Dataset, load_folder
+from minunet.counting import count, warn
+from minunet.data import Coding, DataError, Dataset, load_folder
 from minunet.errors import UsageError
-from minunet.evaluation import Evaluation, evaluate
+from minunet.evaluation import Evaluation, Scores, evaluate
 from minunet.extras import require
 from minunet.files import atomic_write
 from minunet.predict import predict, preprocessing_of
+from minunet.progress import say
+from minunet.texts import printable
 from minunet.unet import UNet
 from minunet.weights import load
 
@@ -39,25 +40,70 @@ class EvaluateOptions:
 
 
 def evaluate_files(options: EvaluateOptions) -> Evaluation:
-    """Evaluate on two folders, print the tables and write what was asked for."""
+    """Evaluate on two folders, print the tables and write what was asked for.
+
+    Where nobody reads what is printed (`| head`), the work is done all the same.
+    """
     _check_places(options)
     model = load(options.model)
-    dataset = load_folder(
-        options.images,
-        options.masks,
-        mask_suffix=options.mask_suffix,
-        target=options.target or model.coding or "auto",
-        preprocessing=preprocessing_of(model),
-    )
-    dataset = _chosen(options, dataset)
+    dataset = _chosen(options, _read(options, model))
     with count(len(dataset), "evaluating") as display:
         found = evaluate(model, dataset, progress=display.done)
-    written = _write(options, model, dataset, found)  # before a reader such as `| head` may end the command
-    print(f"masks read as {dataset.coding.describe()}")
+    written = _write(options, model, dataset, found)
+    say(f"masks read as {dataset.coding.describe()}")
     for table in found.tables(options.worst):
         table.show()
-    print("".join(f"\n{path}" for path in written))
+    say("".join(f"\n{printable(str(path))}" for path in written))
+    useless = no_better(found)
+    if useless:
+        warn(useless)
     return found
+
+
+def no_better(found: Evaluation) -> str | None:
+    """A sentence where the model scores no better than the best of what needs no learning."""
+    name, floor = max(((name, _score(scores)) for name, scores in found.baselines.items()), key=lambda pair: pair[1])
+    score = _score(found)
+    if score > floor:
+        return None
+    return (
+        f"on these images the model is no better than what needs no learning: it scores {score:.3f}, '{name}' "
+        f"{floor:.3f}. Are they of the kind that it was trained on, and do the masks belong to them? "
+        "minunet doctor looks at that"
+    )
+
+
+def _score(scores: Scores) -> float:
+    """The score of training: see `metrics.score`."""
+    return scores.mean_iou_classes if scores.mean_iou_cells is None else scores.mean_iou_cells
+
+
+def _read(options: EvaluateOptions, model: UNet) -> Dataset:
+    """The data set, its masks read as the model's were unless --target says otherwise."""
+    try:
+        return load_folder(
+            options.images,
+            options.masks,
+            mask_suffix=options.mask_suffix,
+            target=options.target or model.coding or "auto",
+            preprocessing=preprocessing_of(model),
+        )
+    except DataError as error:
+        if options.target or model.coding is None:
+            raise
+        raise _expected(error, model.coding) from error
+
+
+def _expected(error: DataError, coding: Coding) -> DataError:
+    """The error, where values do not fit the coding, in words for a coding that came with the model."""
+    faults = []
+    for fault in error.faults:
+        found, but, _ = fault.found.partition(", but the ")
+        if but and fault.found.endswith(coding.describe()):
+            remedy = "correct the mask, or give --target auto to read all masks by their own values"
+            fault = replace(fault, found=f"{found}, but the model expects {coding.describe()}", remedy=remedy)
+        faults.append(fault)
+    return DataError(faults)
 
 
 def _check_places(options: EvaluateOptions) -> None:
@@ -87,10 +133,9 @@ def _chosen(options: EvaluateOptions, dataset: Dataset) -> Dataset:
         return dataset
     known = sum(name in seen for name in dataset.names)
     if known:
-        print(
-            f"minunet: warning: the model was trained on {known} of these {len(dataset)} images, so the scores are "
-            "better than on new ones (--held-out leaves them out)",
-            file=sys.stderr,
+        warn(
+            f"the model was trained on {known} of these {len(dataset)} images, so the scores are "
+            "better than on new ones (--held-out leaves them out)"
         )
     return dataset
 

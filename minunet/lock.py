@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from pathlib import Path
@@ -11,6 +12,13 @@ from typing import BinaryIO
 from minunet.errors import UsageError
 
 NAME = ".minunet-lock"
+
+
+def cannot_write(folder: str | os.PathLike[str], error: OSError) -> UsageError:
+    """The error with its remedy."""
+    return UsageError(
+        f"{os.fspath(folder)}: {error.strerror}: give an --out that can be written, or see to permissions"
+    )
 
 
 class Lock:
@@ -28,13 +36,15 @@ class Lock:
     def take(self) -> None:
         """Lock the folder, if it exists and is not locked by this object already.
 
-        Raises UsageError where another training holds it.
+        Raises UsageError where another training holds it, and where the folder cannot be written.
         """
         while self.file is None and self.folder.is_dir():
             try:
                 file = open(self.path, "ab")  # noqa: SIM115
-            except OSError:  # a folder that cannot be written; told when it shall be
-                return
+            except OSError as error:
+                if error.errno == errno.EROFS or not os.access(self.folder, os.W_OK | os.X_OK):
+                    raise cannot_write(self.folder, error) from None
+                return  # the lock file is another user's, say: what cannot be written is told when it shall be
             if _is_locked_by_another(file):
                 file.close()
                 raise UsageError(

@@ -31,7 +31,7 @@ from minunet.runs import (
 )
 from minunet.train import History, Trainer, checked_crop, default_crop
 from minunet.verdict import UselessModel, class_shares
-from minunet.weights import load, save
+from minunet.weights import load
 
 MINUTES = 1.0  # of training, unless asked otherwise
 REACHED = 0.95  # mean IoU
@@ -91,7 +91,7 @@ def _learn_into(folder: RunFolder, options: TrainOptions, name: str, started: fl
         warnings.simplefilter("ignore", UselessModel)  # it is judged below
         reporter = OverfitReporter(folder, trainer, display, trainer.baselines, {"overfit": trainer.dataset.names[0]})
         history = reporter.watch_until_learned(options.steps, minutes)
-    save(trainer.model, folder.model)
+    reporter.save_model()
     if pictures.available():
         draw_run(folder, trainer, history, trainer.baselines)
     conclude(trainer, history, reporter)

@@ -17,6 +17,7 @@ import numpy as np
 from minunet.data import Coding
 from minunet.extras import require
 from minunet.files import atomic_write
+from minunet.texts import drawable
 
 CLASS_COLORS = np.array(
     [
@@ -36,6 +37,8 @@ MISTAKES = {
     "added": np.array((255, 90, 0), np.uint8),
     "another class": np.array((255, 235, 60), np.uint8),
 }
+HALO = 0.3  # of its light is left to what lies beside an outline, or the outline would be lost on white
+PANEL, DPI = 2.3, 110  # inches a side of a sheet's pictures, pixels an inch
 INK, MUTED, GRID = "#1a1a1a", "#5f5f5f", "#d9d9d9"
 LOSS_COLOR, SCORE_COLOR = "#0072b2", "#d55e00"
 
@@ -72,12 +75,31 @@ def display(image: np.ndarray) -> np.ndarray:
 
 
 def overlay(image: np.ndarray, classes: np.ndarray, strength: float = 0.35) -> np.ndarray:
-    """The image with each class tinted in its colour and outlined; uint8 (H, W, 3)."""
+    """The image with each class tinted in its colour and outlined, the outline between dark lines; uint8 (H, W, 3)."""
     seen = display(image).astype(np.float64)
+    lines = outline(classes)
     colors = CLASS_COLORS[(classes - 1) % len(CLASS_COLORS)]
     weight = np.where(classes > 0, strength, 0.0)
-    weight[outline(classes)] = 1.0
-    return (seen + weight[..., None] * (colors - seen) + 0.5).astype(np.uint8)
+    weight[lines] = 1.0
+    seen += weight[..., None] * (colors - seen)
+    seen[_around(lines)] *= HALO
+    return (seen + 0.5).astype(np.uint8)
+
+
+def _around(lines: np.ndarray) -> np.ndarray:
+    """The pixels beside lines, above, below, left and right, that are not of the lines themselves."""
+    padded = np.pad(lines, 1)
+    beside = padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
+    return beside & ~lines
+
+
+def thinned(image: np.ndarray, largest: int) -> np.ndarray:
+    """(H, W, ...) of at most `largest` px a side: every second, third, ... row and column.
+
+    For pictures that are drawn small: an outline that is drawn before it is made smaller loses most of its pixels.
+    """
+    step = max(1, -(-max(image.shape[:2]) // largest))
+    return image[::step, ::step]
 
 
 def outline(classes: np.ndarray) -> np.ndarray:
@@ -153,8 +175,8 @@ def _sheet(rows: int, title: str, columns: Sequence[str]) -> tuple[Any, Any, flo
     require("matplotlib", extra="train")
     from matplotlib.figure import Figure
 
-    panel, left, top, bottom = 2.3, 0.15, 0.8, 0.75  # inches
-    figure = Figure(figsize=(len(columns) * panel + left, rows * panel + top + bottom), dpi=110)
+    left, top, bottom = 0.15, 0.8, 0.75  # inches
+    figure = Figure(figsize=(len(columns) * PANEL + left, rows * PANEL + top + bottom), dpi=DPI)
     axes = figure.subplots(rows, len(columns), squeeze=False)
     height = figure.get_figheight()
     figure.subplots_adjust(
@@ -165,14 +187,16 @@ def _sheet(rows: int, title: str, columns: Sequence[str]) -> tuple[Any, Any, flo
         axis.set_title(name, fontsize=11, color=INK, pad=5)
     for axis in axes.flat:
         axis.set_axis_off()
-    figure.text(0.012, 1 - 0.3 / height, title, fontsize=13, color=INK, va="center", parse_math=False)
+    figure.text(0.012, 1 - 0.3 / height, drawable(title), fontsize=13, color=INK, va="center", parse_math=False)
     return figure, axes, bottom / height
 
 
 def _draw_row(row: Row, axes: Sequence[Any]) -> None:
     """The first three panels of a row."""
-    predicted = row.probabilities.argmax(axis=0)
-    shown = (display(row.image), overlay(row.image, row.truth), overlay(row.image, predicted))
+    image, truth, predicted = (
+        thinned(array, int(PANEL * DPI)) for array in (display(row.image), row.truth, row.probabilities.argmax(axis=0))
+    )
+    shown = (image, overlay(image, truth), overlay(image, predicted))
     for axis, picture in zip(axes, shown, strict=False):
         axis.imshow(picture, interpolation="nearest")
     _label(axes[0], row.name)
@@ -182,7 +206,7 @@ def _draw_row(row: Row, axes: Sequence[Any]) -> None:
 def _label(axis: Any, text: str) -> None:
     if text:
         axis.text(
-            0.03, 0.03, text, transform=axis.transAxes, fontsize=8, color="white", va="bottom",
+            0.03, 0.03, drawable(text), transform=axis.transAxes, fontsize=8, color="white", va="bottom",
             parse_math=False,  # a file may be named $x_^$
             bbox={"facecolor": "black", "alpha": 0.6, "pad": 2, "edgecolor": "none"},
         )  # fmt: skip
@@ -207,7 +231,7 @@ def _legend(figure: Any, colors: dict[str, Any], side: str = "left", above: floa
     """One line on one side of a sheet, its middle `above` inches from the bottom."""
     from matplotlib.patches import Patch
 
-    patches = [Patch(color=color, label=name) for name, color in colors.items()]
+    patches = [Patch(color=color, label=drawable(name)) for name, color in colors.items()]
     figure.legend(
         handles=patches, loc=f"center {side}", fontsize=9,
         bbox_to_anchor=(0.005 if side == "left" else 0.995, above / figure.get_figheight()),
@@ -235,7 +259,7 @@ def curves(
     steps, rates = _column(records, "lr")
     low.plot(steps, rates, color=MUTED, linewidth=1.5)
     low.set_xlabel("step", color=INK)
-    for axis, title in ((top, "loss"), (middle, score_name), (low, "learning rate")):
+    for axis, title in ((top, "loss"), (middle, drawable(score_name)), (low, "learning rate")):
         axis.set_title(title, loc="left", fontsize=11, color=INK)
         axis.grid(axis="y", color=GRID, linewidth=0.7)
         axis.set_axisbelow(True)

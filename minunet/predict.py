@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from minunet.data import Preprocessing
     from minunet.unet import UNet
 
+ONE_AT_A_TIME = "predict takes one image at a time"
+ALPHA = (2, 4)  # channels, the last of which is transparency in picture files
 WORTH_A_LOOK = 1e9  # bytes above which the free memory is asked for before the work
 
 
@@ -34,12 +36,41 @@ def predict(model: UNet, image: np.ndarray | Tensor, channels_last: bool = False
     Returns (K, H, W) in the model's dtype, summing to 1 over K. A model with one output channel
     gives K = 2: [1 - p, p]. The model runs in evaluation mode and is then put back as it was.
 
-    Raises ValueError where the image's channels do not fit the model, and MemoryError, which says what would be
-    needed, where the image is too large for the memory.
+    Raises ValueError for several images, where the image's channels do not fit the model (an alpha channel, which is
+    dropped, can be last only) and where a value is NaN or infinite; MemoryError, which says what would be needed,
+    where the image is too large for the memory.
     """
-    image = image.data if isinstance(image, Tensor) else image
+    _refuse_several(image)
+    image = np.asarray(image.data if isinstance(image, Tensor) else image)
+    _check(model, image, channels_last)
     with _memory_in_words(model, image, channels_last):
         return probabilities(predict_logits(model, prepare(model, image, channels_last)))
+
+
+def _refuse_several(image: object) -> None:
+    """NumPy would make one array of them."""
+    if isinstance(image, (list, tuple)):
+        raise ValueError(f"a {type(image).__name__} of {len(image)}, not an image: {ONE_AT_A_TIME}")
+
+
+def _check(model: UNet, image: np.ndarray, channels_last: bool) -> None:
+    """Refuse stacks of images, which would be taken for channels, and values that are no numbers."""
+    from minunet.data import DataError
+    from minunet.data.images import LARGEST
+    from minunet.data.preprocessing import channels_first
+
+    try:
+        planes = channels_first(image, preprocessing_of(model).channels, channels_last)
+    except DataError as error:
+        raise DataError(f"{error}; {ONE_AT_A_TIME}" if image.ndim > 2 and image.size else str(error)) from None
+    # Its own axes in their order: the first axis was taken for the channels.
+    if image.ndim == 3 and planes is image and len(image) in ALPHA and len(image) != preprocessing_of(model).channels:
+        raise DataError(
+            f"shape {image.shape} has {len(image)} channels for a model of {model.in_channels}. If these are "
+            f"images: {ONE_AT_A_TIME}; if the last of them is alpha: leave it out, image[:-1]"
+        )
+    if image.dtype.kind == "f" and not (image.min() >= -LARGEST and image.max() <= LARGEST):  # false for NaN
+        raise DataError("the image holds NaN, infinite or too large values: replace them by numbers that float32 holds")
 
 
 @contextmanager

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import sys
 import unicodedata
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from minunet.counting import Count, count
+from minunet.counting import Count, count, warn
 from minunet.data import Coding, DataError, find_images, is_picture, page_names, write_image
 from minunet.data.images import read_stack
 from minunet.errors import UsageError, WorkFailed
@@ -20,6 +21,8 @@ from minunet.files import atomic_write
 from minunet.metrics import label_instances
 from minunet.pictures import overlay
 from minunet.predict import predict
+from minunet.progress import say
+from minunet.texts import printable
 from minunet.unet import UNet
 from minunet.weights import load
 
@@ -58,7 +61,8 @@ def predict_files(options: PredictOptions) -> list[Path]:
 
     What can be refused is refused before anything is computed. A file that then turns out to be unreadable, or too
     large for the memory, does not stop the others: all that can be predicted is written, and WorkFailed names the
-    rest. DataError where nothing could be predicted.
+    rest. DataError where nothing could be predicted. A disk that is full ends the work: OSError, which names the file.
+    Where nobody reads what is printed (`| head`), the work is done all the same.
     """
     suffix = _picture_suffix(options)
     _check_out(options)
@@ -108,23 +112,28 @@ class _Work:
         options.out.mkdir(parents=True, exist_ok=True)
         files = [options.out / name for name in _file_names(stem, options, self.suffix)]
         rest = iter(files)
-        _write_mask(next(rest), classes, len(p), self.model.coding)
+        with _writing(next(rest)) as path:
+            _write_mask(path, classes, len(p), self.model.coding)
         if numbered is not None:
-            write_image(next(rest), numbered)
+            with _writing(next(rest)) as path:
+                write_image(path, numbered)
         if options.overlay:
-            write_image(next(rest), overlay(image, classes))
+            with _writing(next(rest)) as path:
+                write_image(path, overlay(image, classes))
         if options.probabilities:
             values = p.astype(np.float32)
-            atomic_write(next(rest), lambda file: np.save(file, values, allow_pickle=False))
+            with _writing(next(rest)) as path:
+                atomic_write(path, lambda file: np.save(file, values, allow_pickle=False))
         self.seen |= set(np.unique(classes).tolist())
         return files
 
     def finish(self, total: int) -> None:
         """Say what was done; raise where something was not."""
         if self.written:
-            print(f"{len(self.written)} files in {self.options.out}; masks hold {meaning(self.model)}")
+            out = printable(str(self.options.out))
+            say(f"{len(self.written)} files in {out}; masks hold {meaning(self.model)}")
             for hint in self._hints():
-                print(f"minunet: warning: {hint}", file=sys.stderr)
+                warn(hint)
         if not self.failures:
             return
         if not self.written:
@@ -143,6 +152,18 @@ class _Work:
             )
         elif values.max() < LOOKS_BLACK:
             yield "the masks look black in a viewer, since their values are small numbers: --overlay shows them"
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[Path]:
+    """An OSError that does not say which file it is about, as NumPy's of a full disk, is given the name of `path`."""
+    try:
+        yield path
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        reason = f"could not be written ({error}): is the disk full?"
+        raise OSError(error.errno or errno.EIO, reason, os.fspath(path)) from error
 
 
 def _predicted(model: UNet, image: np.ndarray, file: Path) -> np.ndarray:

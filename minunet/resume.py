@@ -82,8 +82,8 @@ def _command(values: dict[str, Any], names: list[str]) -> str:
 
 def _flag(name: str, value: Any) -> str:
     flag = FLAGS.get(name, f"--{name.replace('_', '-')}")
-    if isinstance(value, bool):
-        return f"{'' if value == (name != 'augment') else 'without '}{flag}"
+    if name == "augment":
+        return "augmentation" if value else flag
     if name == "crop":
         value = "x".join(map(str, value))
     if isinstance(value, list):

@@ -19,7 +19,7 @@ from minunet.errors import UsageError, WorkFailed
 from minunet.files import atomic_write, clear_leftovers
 from minunet.history import State
 from minunet.interrupts import held_back
-from minunet.lock import Lock
+from minunet.lock import Lock, cannot_write
 from minunet.memory_plan import within_memory
 from minunet.predict import predict, preprocessing_of
 from minunet.progress import Progress, progress, say
@@ -94,12 +94,17 @@ class RunFolder:
             raise UsageError(f"{self.checkpoint} does not exist, so there is nothing to go on with: leave out --resume")
 
     def start(self) -> None:
-        """Make the folder and clear away what an earlier run has left in it."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        """Make the folder. An earlier run in it stays: each of its files goes when the new one has its own."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except PermissionError as error:
+            raise cannot_write(error.filename or self.path, error) from None
         self._claim()  # again: while this one read its images, another may have begun in a folder that was not there
-        for file in (self.model, self.checkpoint, self.log, self.settings, self.curves, self.preview):
-            file.unlink(missing_ok=True)
         clear_leftovers(self.path)
+
+    def remove_pictures(self) -> None:
+        for picture in (self.curves, self.preview):
+            picture.unlink(missing_ok=True)
 
     def write_log(self, records: list[dict[str, Any]]) -> None:
         lines = "".join(json.dumps(_rounded(record)) + "\n" for record in records)
@@ -132,13 +137,15 @@ def _train_into(folder: RunFolder, options: TrainOptions, started: float) -> His
     if options.minutes is not None or options.steps is None:
         left = minutes_left(MINUTES if options.minutes is None else options.minutes, started)
     if begun is None:
-        folder.start()  # nothing is asked for in vain from here on, so an earlier run may go
+        folder.start()
     else:
+        if options.minutes is not None:
+            say(f"minutes   {options.minutes:g} at most for this command; the run stays one of {begun.steps} steps")
         clear_leftovers(folder.path)
     with progress() as display:
         reporter = Reporter(folder, trainer, display, baselines, settings, keeper, begun)
         history = reporter.watch(options.steps, left)
-    save(trainer.model, folder.model)
+    reporter.save_model()
     if drawing:
         draw_run(folder, trainer, history, baselines)
     _say_farewell(folder, history, reporter, drawing)
@@ -211,7 +218,13 @@ def draw_run(folder: RunFolder, trainer: Trainer, history: History, baselines: d
 
 
 class Reporter:
-    """Runs a trainer, writes the log, keeps the best model in its folder, talks to the terminal."""
+    """Runs a trainer, writes the log, keeps the best model in its folder, talks to the terminal.
+
+    Where the folder has a model of an earlier run, that stays, with the settings.json that belongs to it (`evaluate
+    --held-out` goes by that), until the new run's first model replaces it. The log is the new run's from its first
+    record on, and the earlier pictures end there; the earlier checkpoint ends with the new run's first, or, where it
+    keeps none, with its first model.
+    """
 
     def __init__(
         self,
@@ -233,6 +246,8 @@ class Reporter:
         if begun is not None:
             self.records += begun.history.records
             self.saved_step = begun.history.best_step if folder.model.exists() else None
+        self.earlier_model = self.saved_step is None and folder.model.exists()
+        self.steps = None if begun is None else begun.steps  # of the run, once they are known
 
     def watch(self, steps: int | None, minutes: float | None) -> History:
         """Train; where that is cut short, leave a model behind and say so."""
@@ -242,30 +257,63 @@ class Reporter:
                 self._go_on(state)
             return self.trainer.fit(steps, minutes, self.report, self.progress, self.keeper, state)
         except KeyboardInterrupt:
-            if self.saved_step is None:
-                save(self.trainer.model, self.folder.model)
+            if self.saved_step is None and (not self.earlier_model or self._learned_unjudged()):
+                self.save_model()
             log = f", {self.folder.log} the log" if self.records else ""
             with contextlib.suppress(BrokenPipeError):  # Ctrl-C ends the `tee` behind us too
                 self.display.say(f"stopped: {self._kept_model()}{log}{self._kept_run('; ')}")
+            self._draw_curves()
             raise
         except WorkFailed as error:
-            if self.saved_step is None:
+            if self.saved_step is None and not self.earlier_model:
                 raise
             raise WorkFailed(f"{error}. {self._kept_model()}") from None
         except OSError as error:
             if error.filename is None:
                 raise
-            raise WorkFailed(f"{error.filename}: {error.strerror}{self._kept_run('. ')}") from None
+            earlier = f". {self._kept_model()}" if self.earlier_model else ""
+            raise WorkFailed(f"{error.filename}: {error.strerror}{earlier}{self._kept_run('. ')}") from None
+
+    def save_model(self) -> None:
+        """Write the model; where there was one of an earlier run, the last that was left of that goes with it."""
+        save(self.trainer.model, self.folder.model)
+        if self.earlier_model:
+            self.earlier_model = False
+            self._write_settings()
+        if self.keeper is None:
+            self.folder.checkpoint.unlink(missing_ok=True)
+
+    def _write_settings(self) -> None:
+        self.folder.write_settings(self.settings | {"steps": self.steps})
+
+    def _learned_unjudged(self) -> bool:
+        """Whether the run has learned, without validation images that would tell when it is worth a model."""
+        return self.trainer.validation is None and bool(self.records) and self.records[-1]["step"] > 0
+
+    def _draw_curves(self) -> None:
+        """For a run that was interrupted; nobody waits for the preview, or hears of a picture that failed."""
+        if self.records and self.records[-1]["step"] > 0 and pictures.available():
+            with contextlib.suppress(Exception):
+                pictures.curves(self.folder.curves, self.records, self.baselines, self.score_name)
 
     def _go_on(self, state: State) -> None:
         steps = state.history.steps
         self.display.say(f"steps     {state.done} of {steps} are done already")
-        self.folder.write_settings(self.settings | {"steps": steps})
-        self.folder.write_log(self.records)
+        self._begin_files(steps)
         self.display.start(steps, state.done)
+
+    def _begin_files(self, steps: int) -> None:
+        self.steps = steps
+        if not self.earlier_model:
+            self._write_settings()
+        self.folder.write_log(self.records)
+        if self.saved_step is None:
+            self.folder.remove_pictures()  # they are of an earlier run
 
     def _kept_model(self) -> str:
         which = "the model as it is now"
+        if self.earlier_model:
+            which = "the earlier model still"
         if self.saved_step is not None:
             which = f"the best model so far (step {self.saved_step})"
         return f"{self.folder.model} holds {which}"
@@ -285,7 +333,7 @@ class Reporter:
             self._begin(record)
         if record.get("best"):
             with held_back():  # an interruption says what the file holds
-                save(self.trainer.model, self.folder.model)
+                self.save_model()
                 self.saved_step = record["step"]
         self.folder.write_log(self.records)
         self.rate = record.get("images_per_second", self.rate)
@@ -302,7 +350,7 @@ class Reporter:
                 f"steps     {steps} (estimated from {record['step_seconds']:.3f} s a step; "
                 f"--steps {steps} repeats this run)"
             )
-        self.folder.write_settings(self.settings | {"steps": steps})
+        self._begin_files(steps)
         self.display.start(steps)
 
     def _line(self, record: dict[str, Any]) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+
+from minunet.progress import say
+from minunet.texts import printable
 
 # In every cell, since notebooks have rules of their own for tables, which a style sheet would not outdo.
 CELL = "padding:.15em .8em;white-space:pre;border:0"
@@ -22,9 +26,9 @@ class Table:
 
     def text(self) -> str:
         """Plain lines, sections parted by an empty one."""
-        rows = [self.head, *(row for section in self.sections for row in section)]
+        rows = [tuple(map(printable, row)) for row in (self.head, *itertools.chain(*self.sections))]
         widths = [max(len(row[i]) for row in rows) for i in range(len(self.head))]
-        lines = [self.title] if self.title else []
+        lines = [printable(self.title)] if self.title else []
         lines += [self._line(self.head, widths), "  ".join("-" * width for width in widths)]
         for number, section in enumerate(self.sections):
             lines += [""] * (number > 0) + [self._line(row, widths) for row in section]
@@ -33,7 +37,7 @@ class Table:
     def _line(self, row: tuple[str, ...], widths: list[int]) -> str:
         cells = [
             cell.ljust(width) if i < self.left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            for i, (cell, width) in enumerate(zip(map(printable, row), widths, strict=True))
         ]
         return "  ".join(cells).rstrip()
 
@@ -63,7 +67,7 @@ class Table:
                 return
             except ImportError:
                 pass
-        print(f"\n{self.text()}")
+        say(f"\n{self.text()}")
 
     def _show_rich(self) -> None:
         from rich import box
@@ -71,12 +75,13 @@ class Table:
         from rich.table import Table as RichTable
         from rich.text import Text
 
-        table = RichTable(title=Text(self.title) if self.title else None, title_justify="left", box=box.SIMPLE_HEAD)
+        title = Text(printable(self.title)) if self.title else None
+        table = RichTable(title=title, title_justify="left", box=box.SIMPLE_HEAD)
         for i, name in enumerate(self.head):
-            table.add_column(Text(name), justify="left" if i < self.left else "right", no_wrap=True)
+            table.add_column(Text(printable(name)), justify="left" if i < self.left else "right", no_wrap=True)
         for section in self.sections:
             for row in section:
                 # A row that is set in belongs to the one above it.
-                table.add_row(*(Text(cell) for cell in row), style="dim" if row[0].startswith(" ") else "")
+                table.add_row(*(Text(printable(cell)) for cell in row), style="dim" if row[0].startswith(" ") else "")
             table.add_section()
         Console().print(table)

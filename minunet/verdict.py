@@ -16,6 +16,7 @@ EARLY = 50  # steps after which a network may be judged; before, batch norm's es
 FEW_STEPS = 200
 FEW_EPOCHS = 4.0  # times that each image was seen
 FELL = 0.9  # a loss that is still above this share of what it was at first has not fallen
+MOSTLY = 0.9  # share of the images
 RARE = 0.02  # share of the pixels below which a class drowns in a loss that counts pixels
 
 
@@ -67,6 +68,12 @@ def likely_cause(history: History, trainer: Trainer) -> str:
     first, last = float(np.mean(losses[:quarter])), float(np.mean(losses[-quarter:]))
     done = history.records[-1]["step"]
     present = np.flatnonzero(shares)
+    flat = sum(map(is_flat, trainer.dataset.images))
+    if flat >= MOSTLY * len(trainer.dataset):
+        return (
+            f"{flat} of the {len(trainer.dataset)} images that it learned from hold one value everywhere, so there is "
+            "nothing in them to learn from: look at the images, and at what minunet doctor says of them"
+        )
     if len(present) == 1:
         return f"The masks that it learned from hold nothing but class {present[0]}: look at them, and at --target"
     if trainer.validation is not None and np.count_nonzero(class_shares(trainer.validation)) == 1:
@@ -90,6 +97,11 @@ def likely_cause(history: History, trainer: Trainer) -> str:
         "images: do masks belong to their images, and are the validation images of the same kind? minunet doctor "
         "looks at that"
     )
+
+
+def is_flat(image: np.ndarray) -> bool:
+    """Whether each plane of an image (C, H, W) holds one value everywhere."""
+    return bool((image == image[:, :1, :1]).all())
 
 
 def class_shares(dataset: Dataset) -> np.ndarray:

@@ -112,7 +112,7 @@ def read_tensors(path: _PATH) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     Raises FileNotFoundError for a missing file, FileFormatError for one that cannot be read.
     """
     _hint_at_model(Path(path))
-    reader = _format(path)
+    reader = _format(path, there=os.path.lexists(path))
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise FileFormatError("found a folder or a device, expected a model file")
@@ -175,10 +175,12 @@ def _hint_at_model(path: Path) -> None:
         raise FileFormatError(f"{path}: found a folder, expected a model file: give {path / 'model.safetensors'}")
 
 
-def _format(path: _PATH) -> ModuleType:
+def _format(path: _PATH, there: bool = True) -> ModuleType:
+    """Reader and writer by the suffix; `there`: whether a file that is to be read exists."""
     suffix = Path(path).suffix.lower()
     if suffix not in _FORMATS:
-        raise FileFormatError(f"{os.fspath(path)}: found the suffix {suffix!r}, expected .safetensors or .npz")
+        missing = "" if there else "no such file; and "
+        raise FileFormatError(f"{os.fspath(path)}: {missing}found the suffix {suffix!r}, expected .safetensors or .npz")
     return _FORMATS[suffix]
 
 

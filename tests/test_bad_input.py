@@ -316,6 +316,10 @@ DATA = {
     "fractions in a mask": (array_at("masks", "a", DISK / 2), "masks/a.npy: | between whole numbers | threshold"),
     "negative mask": (array_at("masks", "a", -DISK.astype(int)), "masks/a.npy: negative value -255 | save it again"),
     "mask of five channels": (array_at("masks", "a", np.ones((SIZE, SIZE, 5))), "masks/a.npy: shape | give (H, W)"),
+    "one-hot mask": (
+        array_at("masks", "a", np.stack([DISK == 0, DISK > 0], axis=2)), "masks/a.npy: a one-hot mask of 2 | argmax"),
+    "mask of two layers": (
+        array_at("masks", "a", np.stack([DISK, DISK.T[::-1]], axis=2)), "masks/a.npy: 2 channels, of which | mask["),
     # sizes and pages
     "mask of another size": (
         array_at("masks", "b", np.ones((9, 8))), "images/b.png | masks/b.npy | 64x64 | 9x8 | same size | export"),
@@ -329,6 +333,8 @@ DATA = {
     "mask without an image": (lambda w: (w.images / "c.png").unlink(), "masks/c.png: | without an image | rename"),
     "names with an ending": (renamed("masks", lambda n: n.replace(".", "_mask.")), "a.png | give --mask-suffix _mask"),
     "names with a hyphen": (renamed("masks", lambda n: n.replace(".", "-m.")), "a.png | give --mask-suffix=-m"),
+    "a folder for an image": (
+        lambda w: ((w.images / "c.png").unlink(), (w.images / "c.png").mkdir()), "images/c.png: a folder, where | put"),
     "names with a beginning": (renamed("masks", lambda n: "mask_" + n), "a.png | begin with mask_ | rename"),
     "names in upper case": (renamed("masks", str.upper), "a.png | upper and lower case | rename"),
     "two images of one stem": (lambda w: np.save(w.images / "b.npy", SCENE), "images/b.npy and b.png: | keep one"),
@@ -370,6 +376,7 @@ COMMANDS = {
     "a name that is too long": (nothing, "train " + "n" * 300 + " {masks} --out {out}", "no such | check the path"),
     "only what is skipped": (only_what_is_skipped, "train {other} {masks} --out {out}", "other: no image | give"),
     "a file of another kind": (out_is_a_file, "train {out} {masks} --out {other}", "out: not an image | known are"),
+    "an ending that is not there": (nothing, TRAIN + " --mask-suffix _mask", "a.png | leave out --mask-suffix"),
     "one folder for both": (both_in_one_folder, "train {images} {images} --out {out}", "--mask-suffix _seg"),
     "one folder without an ending": (nothing, "train {images} {images} --out {out}", "same folder | --mask-suffix"),
     "images as masks": (nothing, "train {masks} {images} --out {out} --target binary", "needs two values | foreground"),

@@ -8,11 +8,13 @@ import pytest
 
 from minunet import estimate
 from minunet.cli import main
-from minunet.data import cells, write_image
+from minunet.data import cells, load_folder, write_image
 from minunet.doctor import Question, examine, likeness, placement, values
+from minunet.doctor.examine import network
 from minunet.doctor.findings import Finding
 from minunet.doctor.report import report, verdict
 from minunet.doctor.sheet import choose
+from minunet.train import default_crop
 
 REAL = {"dsb2018": "labels", "dsb2018_mixed": "labels", "isbi2012": "masks", "wbc": "masks"}
 ROOM = 10**10  # bytes of memory, so that no test depends on what the machine has left
@@ -128,6 +130,22 @@ def test_all_unpaired_and_broken_files_are_told(tmp_path):
     assert result.facts["images"]["count"] == 2  # the sound pairs are looked at
 
 
+def test_image_and_mask_of_one_name_are_told_apart(tmp_path):
+    question = save(tmp_path, *discs(4))
+    write_image(tmp_path / "masks" / "p02.png", np.zeros((10, 64), np.uint8))
+    text = "\n".join(report(examine(question, ROOM), 100))
+    assert "images/p02.png, masks/p02.png" in text
+
+
+def test_a_folder_in_the_place_of_an_image_is_told(tmp_path):
+    question = save(tmp_path, *discs(4))
+    (tmp_path / "images" / "p02.png").unlink()
+    (tmp_path / "images" / "p02.png").mkdir()
+    (fault,) = [finding for finding in examine(question, ROOM).findings if finding.severity == "fatal"]
+    assert fault.files == (str(tmp_path / "images" / "p02.png"),)
+    assert fault.found.startswith("a folder, where the image of p02.png should be")
+
+
 def test_missing_folders_are_a_finding(tmp_path):
     result = examine(Question(tmp_path / "no", tmp_path / "where"), ROOM)
     assert result.fatal
@@ -178,6 +196,33 @@ def test_constant_faint_and_saturated_images():
     assert values.constant([flat, flat], names(2))[0].severity == "fatal"
     assert values.faint(images, files)[0].files == ("p02",)
     assert values.saturated(images, files)[0].files == ("p03",)
+
+
+@pytest.mark.parametrize("size", [32, 64, 512])
+@pytest.mark.parametrize("value", [1e38, -1e38, 1e9, 1e6])
+def test_a_value_far_beyond_the_others_is_named(size, value):
+    images = [np.random.default_rng(i).integers(0, 256, (size, size)).astype(np.float32) for i in range(3)]
+    assert values.outliers(images, names(3)) == []
+    images[1][5, 7] = value
+    (finding,) = values.outliers(images, names(3))
+    assert (finding.severity, finding.files, finding.images) == ("warning", ("p01",), (1,))
+    assert f"({value:.4g}, for one) in 1 of 3 images" in finding.found
+    clipped = np.clip(images[1], *np.percentile(images[1], (0.1, 99.9)))  # as the remedy says
+    assert values.outliers([clipped], names(1)) == []
+
+
+def test_small_bright_objects_are_no_outliers():
+    rng = np.random.default_rng(0)
+    sparse = rng.normal(1000, 100, (512, 512))
+    sparse[100:103, 200:203] = 60000
+    dark = np.zeros((256, 256), np.uint16)
+    dark[20:24, 30:34] = 60000
+    eight = np.minimum(rng.poisson(0.1, (256, 256)), 9).astype(np.uint8)
+    eight[3, 3] = 255
+    long_tail = rng.lognormal(0, 2, (512, 512)).astype(np.float32)
+    hot = rng.integers(100, 2000, (256, 256)).astype(np.uint16)
+    hot[9, 9] = 65535  # half the contrast is left
+    assert values.outliers([sparse.astype(np.uint16), dark, eight, long_tail, hot], names(5)) == []
 
 
 def test_a_hot_pixel_does_not_hide_a_faint_image():
@@ -433,6 +478,25 @@ def test_memory_that_is_not_there_is_fatal_and_what_fits_is_told(tmp_path):
     assert result.facts["plan"]["step_seconds"] is None
     hopeless = [f for f in examine(question, 1000).findings if f.about == "memory"]
     assert "--features" in hopeless[0].remedy
+
+
+@pytest.mark.parametrize("validation", [0, 0.2, 0.4])
+def test_the_crop_is_that_of_training(tmp_path, validation):
+    """It hangs on the usual size of the images that are trained on, not on those held back."""
+    images, masks = discs(6)
+    for i in range(3):
+        images[i], masks[i] = images[i][:32, :32], masks[i][:32, :32]
+    asked = save(tmp_path, images, masks)
+    dataset = load_folder(asked.images, asked.masks)
+    crops = set()
+    for seed in range(4):
+        question = Question(asked.images, asked.masks, features=(2, 4), validation=validation, seed=seed)
+        result = examine(question, ROOM)
+        model = network(question, dataset)
+        training = dataset.split(validation, seed)[0] if validation else dataset
+        assert result.facts["plan"]["crop"] == default_crop(model, training)
+        crops.add(result.facts["plan"]["crop"])
+    assert crops - {(48, 48)} if validation else crops == {(48, 48)}  # 48: the median of all
 
 
 def test_images_smaller_than_the_crop_are_named(tmp_path):

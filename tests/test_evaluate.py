@@ -2,6 +2,7 @@
 
 import json
 import math
+import subprocess
 import sys
 
 import numpy as np
@@ -250,7 +251,11 @@ def test_masks_of_other_values_are_named_and_may_be_told(folder, capsys):
         write_image(path, read_image(path) // 255)
     assert evaluate(folder) == 2
     said = capsys.readouterr().err
-    assert "im0_mask.png" in said and "value 1" in said and "255 foreground" in said
+    assert "im0_mask.png" in said and "value 1 in " in said
+    assert "but the model expects binary masks: 0 background, 255 foreground; correct" in said
+    assert "--target auto" in said
+    assert evaluate(folder, "--target", "auto") == 0
+    capsys.readouterr()
     assert evaluate(folder, "--target", "binary") == 0
     assert "0 background, 1 foreground" in capsys.readouterr().out
 
@@ -277,6 +282,38 @@ def test_evaluate_refuses_in_words_and_writes_nothing(folder, capsys, options, w
         assert evaluate(folder, *options) == 2
         assert words in capsys.readouterr().err
     assert sorted(folder.rglob("*")) == before
+
+
+def test_a_model_that_is_no_better_than_none_is_warned_of(folder, capsys):
+    model = thresholds(300)
+    model.coding = Coding("binary", (0, 255))
+    mn.save(model, folder / "model.safetensors")
+    assert evaluate(folder) == 0
+    said = capsys.readouterr()
+    assert "6 images" in said.out and said.err.count("\n") == 1
+    assert "minunet: warning: on these images the model is no better" in said.err and "'Otsu'" in said.err
+
+
+def test_a_reader_that_goes_away_ends_no_evaluation(folder):
+    places = (folder / "model.safetensors", folder / "images", folder / "masks", "--mask-suffix", "_mask")
+    command = [sys.executable, "-m", "minunet", "evaluate", *map(str, places), "--json", str(folder / "scores.json")]
+    process = subprocess.Popen([*command, "--backend", "numpy"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(60) == 0 and (folder / "scores.json").exists()
+
+
+def test_names_that_steer_a_terminal_are_shown_escaped(capsys, monkeypatch):
+    table = Table(("na\x1bme", "score"), [[("a\x1b[31m\nb", "0.5")]], "\x07title")
+    table.show()
+    said = capsys.readouterr().out
+    assert r"a\x1b[31m\nb  " in said and "\x1b" not in said and "\x07" not in said
+    pytest.importorskip("rich", reason="rich is not installed")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "dumb")
+    table.show()
+    assert r"a\x1b[31m\nb" in capsys.readouterr().out
 
 
 def test_a_table_in_a_terminal_holds_what_the_plain_one_does(capsys, monkeypatch):

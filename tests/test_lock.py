@@ -116,6 +116,26 @@ def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew(tmp_path, monkeyp
     one.release()
 
 
+def test_a_folder_that_cannot_be_written_is_told_with_its_remedy(folder, monkeypatch, capsys):
+    """Before an image is read; and so is a folder that cannot be made."""
+
+    def refuse(path, *_, **__):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    told = f"minunet: {folder / 'run'}: Permission denied: give an --out that can be written, or see to permissions\n"
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.mkdir", refuse)
+        assert cli.main(command(folder, "--steps", 1, *OPTIONS)) == 2
+    assert capsys.readouterr().err == told
+    (folder / "run").mkdir()
+    monkeypatch.setattr("minunet.lock.open", refuse, raising=False)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    for option in ("--overwrite", "--resume"):
+        assert cli.main(command(folder, option, *OPTIONS)) == 2
+        said = capsys.readouterr()
+        assert said.err == told and not said.out
+
+
 def test_where_there_are_no_locks_nobody_is_stopped(tmp_path, monkeypatch):
     def unsupported(*_):
         raise OSError(95, "not supported")

@@ -131,7 +131,7 @@ def test_show_draws_image_mask_prediction_and_mistakes():
     assert image.shape == mask.shape == prediction.shape == (32, 32, 3)
     colored = np.ptp(mistakes.astype(int), axis=2) > 0
     assert colored[:5].all() and not colored[5:].any()
-    np.testing.assert_array_equal(mask[6:], prediction[6:])
+    np.testing.assert_array_equal(mask[7:], prediction[7:])  # row 5 is outline, row 6 is beside it
     assert repr(view).startswith("<image, mask, prediction, mistakes, 32 x 32 px: ")
 
 

@@ -1,6 +1,8 @@
 """Prediction at every size, in every layout, without a trace in the model; and of many files, with nothing lost."""
 
+import os
 import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -86,6 +88,32 @@ def test_layouts_of_grey_and_colour():
         np.testing.assert_array_equal(mn.predict(grey, same), mn.predict(grey, x))
     color, x = network(in_channels=3), image(9, 11, 3)
     np.testing.assert_array_equal(mn.predict(color, x), mn.predict(color, np.moveaxis(x, -1, 0)))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("several", [[image(9, 11)] * 2, (image(9, 11),), image(2, 9, 11), image(4, 9, 11),
+                                     image(5, 9, 11), image(2, 1, 9, 11)])  # fmt: skip
+def test_several_images_are_not_taken_for_channels(channels, several):
+    with pytest.raises(ValueError, match="one image at a time"):
+        mn.predict(network(in_channels=channels), several)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_alpha_is_dropped_where_it_is_last(channels):
+    model, x = network(in_channels=channels), image(9, 11)
+    for color in (x[..., None], np.repeat(x[..., None], 3, axis=2)):
+        with_alpha = np.concatenate([color, 255 - x[..., None]], axis=2)
+        np.testing.assert_array_equal(mn.predict(model, with_alpha), mn.predict(model, x))
+    two = network(in_channels=2)  # for which two channels are no alpha
+    assert mn.predict(two, image(2, 9, 11)).shape == (2, 9, 11)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+def test_values_that_are_no_numbers_are_refused(value):
+    x = np.zeros((9, 11))
+    x[4, 5] = value
+    with pytest.raises(ValueError, match="NaN, infinite or too large"):
+        mn.predict(network(), x)
 
 
 def test_a_tensor_is_taken_as_its_array():
@@ -364,3 +392,52 @@ def test_a_terminal_shows_a_bar_and_the_failures(model, images, capsys, monkeypa
     said = capsys.readouterr().out
     assert "predicting" in said and "3/3" in said and "not predicted: " in said
     assert "im0.png ->" not in said  # a bar instead of a line a file
+
+
+def full_disk(*_, **__):
+    raise OSError("2048 requested and 0 written")  # NumPy's words, without a name or a number
+
+
+def test_a_full_disk_is_told_with_the_file(model, images, capsys, monkeypatch):
+    monkeypatch.setattr(predict_files.np, "save", full_disk)
+    status, out = run(model, images, options=["--probabilities"])
+    assert status == 1 and not list(out.glob("*.npy"))
+    said = capsys.readouterr().err
+    assert f"{out / 'im0_prob.npy'}: could not be written (2048 requested" in said and "is the disk full?" in said
+
+
+def test_names_that_steer_a_terminal_are_shown_escaped(model, tmp_path, capsys):
+    np.save(tmp_path / "a\x1b[31m\nb.npy", image(4, 4))
+    assert run(model, tmp_path / "a\x1b[31m\nb.npy")[0] == 0
+    said = capsys.readouterr().out
+    assert r"a\x1b[31m\nb.png" in said and "\x1b" not in said
+    assert run(model, tmp_path / "no\x1b[31m.npy")[0] == 2
+    assert r"no\x1b[31m.npy: no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("also_stderr", [False, True])
+def test_a_reader_that_goes_away_ends_no_prediction(model, tmp_path, also_stderr):
+    """As in `minunet predict ... | head -1`, and `2>&1 | head -1`."""
+    (tmp_path / "in").mkdir()
+    for i in range(5):
+        np.save(tmp_path / "in" / f"{i}.npy", np.zeros((8, 8), np.uint8))  # masks of one value: a warning
+    command = [sys.executable, "-m", "minunet", "predict", model, tmp_path / "in", "--out", tmp_path / "out"]
+    process = subprocess.Popen(
+        [*map(str, command), "--backend", "numpy"], stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if also_stderr else subprocess.PIPE,
+    )  # fmt: skip
+    process.stdout.close()
+    if not also_stderr:
+        assert process.stderr.read().count(b"\n") == 1
+        process.stderr.close()
+    assert process.wait(60) == 0
+    assert len(list((tmp_path / "out").iterdir())) == 5
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_a_stdout_that_is_full_is_told(model, images):
+    command = [sys.executable, "-m", "minunet", "predict", model, images, "--out", model.parent / "out"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*map(str, command)], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "minunet: the output (stdout) could not be written: No space left on device\n"

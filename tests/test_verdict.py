@@ -109,6 +109,16 @@ def test_the_masks_as_cause():
     assert "--loss" not in verdict.at_the_end(history(looks), trainer(rare, loss="dice"))
 
 
+def test_images_without_content_as_cause(data):
+    images, labels = cells(20, size=16, seed=3)
+    dataset = from_arrays([np.full_like(image, 90) for image in images[:18]] + list(images[18:]), labels)
+    few_steps = history([(0.0, 0.0)] * 4, steps=4)
+    text = verdict.at_the_end(few_steps, trainer((dataset, data[1])))
+    assert "18 of the 20 images that it learned from hold one value everywhere" in text and "train longer" not in text
+    text = verdict.at_the_end(few_steps, trainer((dataset.subset(range(1, 20)), data[1])))  # 17 of 19
+    assert "train longer" in text
+
+
 def test_fit_warns(data):
     model = mn.UNet(1, 2, features=(1,), padding="same")
     with mn.use_backend("numpy"), pytest.warns(verdict.UselessModel, match="It had 2 steps") as caught:

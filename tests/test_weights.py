@@ -137,6 +137,14 @@ def test_missing_file(tmp_path, suffix):
         load(tmp_path / f"model{suffix}")
 
 
+@pytest.mark.parametrize("name", ["model", "model.pt"])
+def test_missing_file_of_another_suffix(tmp_path, name):
+    with pytest.raises(FileFormatError, match=rf"{name}: no such file; and found the suffix"):
+        load(tmp_path / name)
+    with pytest.raises(FileFormatError, match=rf"{name}: found the suffix"):
+        save(build(), tmp_path / name)
+
+
 @both_formats
 def test_folder_instead_of_a_file(tmp_path, suffix):
     path = tmp_path / f"model{suffix}"

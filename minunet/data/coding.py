@@ -126,9 +126,12 @@ class Coding:
 def plain_mask(mask: np.ndarray, name: str = "mask") -> np.ndarray:
     """Any mask array -> integers, (H, W) or, where the channels differ, (H, W, 3).
 
-    Alpha is dropped; True is 1; floats must be whole numbers. DataError otherwise.
+    Alpha, a last channel of 2 or 4 that is one value everywhere, is dropped; True is 1; floats must be whole
+    numbers. DataError otherwise, so for one-hot masks too.
     """
     mask = np.asarray(mask)
+    if mask.ndim == 3:
+        _refuse_lost_channels(mask, name)
     if mask.ndim == 3 and mask.shape[2] in (1, 2, 3, 4):
         mask = mask[..., :3] if mask.shape[2] >= 3 else mask[..., 0]
     if mask.ndim == 3 and mask.shape[2] == 3 and (mask == mask[..., :1]).all():
@@ -144,6 +147,23 @@ def plain_mask(mask: np.ndarray, name: str = "mask") -> np.ndarray:
     if mask.dtype.kind == "i" and mask.size and mask.min() < 0:
         raise wrong(name, f"negative value {mask.min()}", "mask values start at 0: save it again without negative ones")
     return mask
+
+
+def _refuse_lost_channels(mask: np.ndarray, name: str) -> None:
+    """A last channel that is no alpha: dropped, it would take a class with it. Three channels are a colour."""
+    channels = mask.shape[2]
+    last = mask[..., -1]
+    varies = bool((last != last.flat[0]).any()) if last.size else False
+    opaque = channels in (2, 4) and last.size > 0 and not varies and last.flat[0] != 0
+    if channels in (1, 3) or opaque or not mask.size:
+        return
+    if (np.count_nonzero(mask, axis=2) == 1).all():
+        found = f"a one-hot mask of {channels} channels: in every pixel one of them is not 0"
+        raise wrong(name, found, "save class numbers in one channel, np.argmax(mask, axis=-1)")
+    if channels in (2, 4) and varies:
+        found = f"{channels} channels, of which the last differs between pixels: dropped as alpha, it would be lost"
+        remedy = f"save class numbers in one channel, or, if it is alpha, mask[..., :{channels - 1}]"
+        raise wrong(name, found, remedy)
 
 
 def _whole(mask: np.ndarray, name: str) -> np.ndarray:

@@ -100,7 +100,7 @@ def from_arrays(
 ) -> Dataset:
     """Images (H, W), (H, W, C) or (C, H, W) and masks (H, W) or (H, W, 3) -> a Dataset.
 
-    See `load_folder`. `files` are the names of image and mask in errors.
+    See `load_folder`. `files` are the names of image and mask in errors. One-hot masks (H, W, K) are refused.
     """
     if len(images) != len(masks):
         raise DataError(f"{len(images)} images but {len(masks)} masks; give one mask an image")

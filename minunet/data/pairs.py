@@ -78,6 +78,8 @@ def match(images: str | Path, masks: str | Path, mask_suffix: str = "") -> tuple
     by_image = _by_stem(image_files, "")
     by_mask = _by_stem(mask_files, mask_suffix)
     faults += _twice(by_image, "images") + _twice(by_mask, "masks")
+    faults += _no_files(Path(images), "", by_image, by_mask, "image")
+    faults += _no_files(Path(masks), mask_suffix, by_mask, by_image, "mask")
     faults += _apart(by_image, by_mask, images, masks)
     pairs = [Pair(stem, by_image[stem][0], by_mask[stem][0]) for stem in sorted(by_image) if stem in by_mask]
     return pairs, faults
@@ -108,6 +110,22 @@ def _twice(stems: dict[str, list[Path]], what: str) -> list[Fault]:
         for files in stems.values()
         if files[1:]
     ]
+
+
+def _no_files(
+    place: Path, suffix: str, found: dict[str, list[Path]], partners: dict[str, list[Path]], what: str
+) -> list[Fault]:
+    """What is called like a missing `what` of `place`, but is a folder or a pipe; its partners are taken out."""
+    faults: list[Fault] = []
+    for path in sorted(place.iterdir()) if os.path.isdir(place) else ():
+        if not _is_image(path) or path.is_file() or _leads_nowhere(path) or not path.stem.endswith(suffix):
+            continue
+        stem = path.stem.removesuffix(suffix)
+        if stem not in found and stem in partners:
+            kind = "a folder" if path.is_dir() else "no regular file"
+            remedy = f"put the {what} itself in its place, or remove it and its partner"
+            faults.append(Fault((path,), f"{kind}, where the {what} of {partners.pop(stem)[0].name} should be", remedy))
+    return faults
 
 
 def _apart(

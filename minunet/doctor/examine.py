@@ -105,7 +105,8 @@ def _look_at_images(result: Examination) -> None:
     reading = result.reading
     images, files = reading.images, _image_files(reading)
     result.findings += likeness.swapped(images, reading.masks, files)
-    for check in (values.constant, values.faint, values.saturated, values.sizes, values.channels, values.depths):
+    of_values = (values.constant, values.faint, values.outliers, values.saturated)
+    for check in (*of_values, values.sizes, values.channels, values.depths):
         result.findings += check(images, files)
     result.findings += values.too_few(len(images), result.question.validation)
     result.facts["images"] = image_facts(images)
@@ -211,7 +212,8 @@ def _look_ahead(result: Examination, dataset: Dataset, available: int | None) ->
     question = result.question
     model = network(question, dataset)
     room = estimate.available() if available is None else available
-    needs: Plan = plan(model, dataset, question.batch, question.crop, room)
+    training = dataset.subset(_split(result)[0])
+    needs: Plan = plan(model, dataset, training, question.batch, question.crop, room)
     result.findings += memory_findings(model, needs)
     result.findings += small_images(model, needs, dataset, _image_files(result.reading))
     result.facts["plan"] = {"architecture": model.architecture, **asdict(needs)}

@@ -26,9 +26,14 @@ class Plan:
     step_seconds: float | None
 
 
-def plan(model: UNet, dataset: Dataset, batch: int, crop: tuple[int, int] | None, available: int | None) -> Plan:
-    """The needs of a training; UsageError where the network does not take the crop."""
-    crop = checked_crop(model, default_crop(model, dataset) if crop is None else crop)
+def plan(
+    model: UNet, dataset: Dataset, training: Dataset, batch: int, crop: tuple[int, int] | None, available: int | None
+) -> Plan:
+    """The needs of a training; UsageError where the network does not take the crop.
+
+    training: the part of the data set that is learned from, which decides on the crop as it does in training.
+    """
+    crop = checked_crop(model, default_crop(model, training) if crop is None else crop)
     memory = estimate.memory(model, batch, crop)
     fits = available is None or memory <= estimate.SHARE * available
     return Plan(

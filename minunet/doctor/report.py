@@ -152,12 +152,21 @@ def _training(facts: dict[str, Any], width: int, blocks: bool) -> list[str]:
 def _finding(finding: Finding, width: int) -> list[str]:
     lines = _wrapped(finding.severity.upper(), f"{finding.about}: {finding.found}", width)
     if finding.files:
-        names = [_short(name) for name in finding.files[:MOST_FILES]]
+        names = _short_names(finding.files[:MOST_FILES])
         more = f" and {len(finding.files) - MOST_FILES} more" if len(finding.files) > MOST_FILES else ""
         lines += _wrapped("", ", ".join(names) + more, width)
     if finding.remedy:
         lines += _wrapped("", f"-> {finding.remedy}", width)
     return lines
+
+
+def _short_names(files: Sequence[str]) -> list[str]:
+    """File names; with their folder those that would be listed twice, as an image and its mask are."""
+    names = [_short(file) for file in files]
+    return [
+        f"{Path(file).parent.name}/{name}" if names.count(name) > 1 else name
+        for file, name in zip(files, names, strict=True)
+    ]
 
 
 def _short(name: str) -> str:

@@ -16,7 +16,8 @@ from minunet.doctor.findings import Finding, counted
 from minunet.doctor.report import verdict
 from minunet.extras import require
 from minunet.files import atomic_write
-from minunet.pictures import CLASS_COLORS, GRID, INK, MUTED, display, overlay
+from minunet.pictures import CLASS_COLORS, GRID, INK, MUTED, display, overlay, thinned
+from minunet.texts import drawable
 
 COLUMNS, ROWS = 6, 4  # pictures
 PANEL = 2.1  # inches
@@ -70,9 +71,9 @@ def choose(findings: Sequence[Finding], count: int, room: int) -> list[tuple[int
 def _title(figure: Any, examination: Examination, shown: int, height: float) -> None:
     asked, reading = examination.question, examination.reading
     folders = f"{asked.images}  and  {asked.masks}"
-    figure.text(0.02, 1 - 0.32 / height, folders, fontsize=14, color=INK, parse_math=False)
+    figure.text(0.02, 1 - 0.32 / height, drawable(folders), fontsize=14, color=INK, parse_math=False)
     below = f"{shown} of {counted(len(reading.names), 'pair')}, suspicious ones first. {verdict(examination)}"
-    figure.text(0.02, 1 - 0.62 / height, below, fontsize=10, color=MUTED)
+    figure.text(0.02, 1 - 0.62 / height, drawable(below), fontsize=10, color=MUTED, parse_math=False)
 
 
 def _histogram(axis: Any, examination: Examination) -> None:
@@ -88,7 +89,7 @@ def _balance(axis: Any, examination: Examination) -> None:
     rows = examination.facts.get("classes", [])[:8][::-1]
     shares = [100 * row["share"] for row in rows]
     colors = [_color(len(rows) - 1 - k) for k in range(len(rows))]
-    axis.barh([row["name"] for row in rows], shares, color=colors, height=0.7)
+    axis.barh([drawable(row["name"]) for row in rows], shares, color=colors, height=0.7)
     for k, share in enumerate(shares):
         axis.text(share + 1, k, f"{share:.2f} %", va="center", fontsize=8, color=MUTED)
     axis.set_xlim(0, 118)
@@ -117,9 +118,9 @@ def _picture(axis: Any, examination: Examination, image: int, finding: Finding |
     color = FRAMES[finding.severity] if finding else GRID
     axis.spines[:].set_color(color)
     axis.spines[:].set_linewidth(3 if finding else 1)
-    name = reading.names[image]
+    name = drawable(reading.names[image])
     name = name if len(name) <= NOTE else name[: NOTE - 3] + "..."
-    label = f"{finding.about}\n{name}" if finding else name
+    label = f"{drawable(finding.about)}\n{name}" if finding else name
     axis.set_title(label, loc="left", fontsize=8, color=INK if finding else MUTED, pad=4, parse_math=False)
 
 
@@ -138,10 +139,8 @@ def _classes(examination: Examination, image: int) -> np.ndarray | None:
 
 def outlined(image: np.ndarray, classes: np.ndarray | None) -> np.ndarray:
     """The image, at most LARGEST px a side, with the classes (H, W) outlined and lightly tinted; uint8 (H, W, 3)."""
-    seen = display(image)
-    step = max(1, -(-max(seen.shape[:2]) // LARGEST))
-    seen = seen[::step, ::step]
-    return seen if classes is None else overlay(seen, classes[::step, ::step], TINT)
+    seen = thinned(display(image), LARGEST)
+    return seen if classes is None else overlay(seen, thinned(classes, LARGEST), TINT)
 
 
 def _save(figure: Any, path: Path) -> None:

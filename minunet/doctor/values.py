@@ -14,6 +14,9 @@ ODD_ONES_OUT = 0.1  # a minority of at most this share is named
 FEW_LEVELS = 8  # steps of brightness; an image of no more is as good as empty
 TAILS = (0.1, 99.9)  # percentiles; single hot or dead pixels are no picture
 SATURATED = 0.2  # share of the pixels at the largest value the file can hold
+FAR_FROM_MEAN = 50  # standard deviations; a single pixel that goes so far is broken ...
+FAR_FROM_OTHERS = 1000  # ... and so are several that go so many times as far as the rest
+SQUEEZED = 2  # times as large a standard deviation, and so as little contrast, is harm
 RARE_CLASS = 0.005  # share of all pixels
 MANY_EMPTY = 0.5  # share of the masks
 
@@ -94,6 +97,48 @@ def _levels(image: np.ndarray) -> int:
     low, high = np.percentile(image, TAILS)
     values = np.unique(image)
     return int(((values >= low) & (values <= high)).sum())
+
+
+def outliers(images: Arrays, files: Sequence[str]) -> list[Finding]:
+    """Images in which single pixels lie so far beyond the others that bringing them to one scale squeezes these."""
+    furthest = {i: value for i, image in enumerate(images) if (value := _outlier(image)) is not None}
+    if not furthest:
+        return []
+    value = max(furthest.values(), key=abs)
+    return some(
+        "warning", "outliers",
+        f"single pixels far beyond all others ({value:.4g}, for one) in {{n}}: once the image is brought to standard "
+        "deviation 1, they leave the others hardly any contrast",
+        "clip them, np.clip(image, *np.percentile(image, (0.1, 99.9))), and look where they come from",
+        list(furthest), files,
+    )  # fmt: skip
+
+
+def _outlier(image: np.ndarray) -> float | None:
+    """The value furthest from the others, if it is far beyond them; None in 8 bits, which leave no room for it."""
+    if image.dtype.itemsize == 1:
+        return None
+    numbers = channels_first(image).astype(np.float64)
+    away = np.abs(numbers - np.median(numbers))
+    rest = float(np.percentile(away, TAILS[1], method="lower"))
+    far = _single(away > FAR_FROM_MEAN * numbers.std())
+    if rest > 0:
+        far |= away > FAR_FROM_OTHERS * rest
+    if not far.any():
+        return None
+    spread = numbers[~far].std()
+    squeezed = 0 < SQUEEZED * spread <= numbers.std()
+    return float(numbers[far][away[far].argmax()]) if squeezed else None
+
+
+def _single(far: np.ndarray) -> np.ndarray:
+    """Of (C, H, W) those with none beside, above or below them: several together may be a small bright object."""
+    beside = np.zeros_like(far)
+    beside[..., 1:] |= far[..., :-1]
+    beside[..., :-1] |= far[..., 1:]
+    beside[..., 1:, :] |= far[..., :-1, :]
+    beside[..., :-1, :] |= far[..., 1:, :]
+    return far & ~beside
 
 
 def saturated(images: Arrays, files: Sequence[str]) -> list[Finding]:

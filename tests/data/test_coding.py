@@ -133,6 +133,30 @@ def test_colors():
     assert (coding.encode(blank()) == 0).all()
 
 
+@pytest.mark.parametrize("classes", [2, 4, 5])
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.float32])
+def test_one_hot_masks_are_refused(classes, dtype):
+    one_hot = np.eye(classes, dtype=dtype)
+    masks = [one_hot[mask] for mask in nested(3, (1, classes - 1))]
+    with pytest.raises(DataError, match=rf"(?s)3 faults.*one-hot mask of {classes} channels.*np\.argmax\(mask"):
+        decide_coding(masks)
+    with pytest.raises(DataError, match="one-hot"):
+        decide_coding([one_hot[blank()]])  # background alone
+
+
+def test_no_channel_of_a_mask_is_lost():
+    mask = disk(blank(), 20, 20, 9, 255)
+    for layers in (2, 4):
+        alike = np.repeat(mask[..., None], layers, axis=2)
+        with pytest.raises(DataError, match=rf"{layers} channels, of which the last .*mask\[\.\.\., :{layers - 1}\]"):
+            decide_coding([alike])
+        alike[..., -1] = 255  # alpha
+        empty = np.where(np.arange(layers) == layers - 1, 255, alike * 0)
+        coding = decide_coding([alike, empty])
+        assert coding == Coding("binary", (0, 255))
+        np.testing.assert_array_equal(coding.encode(alike), mask > 0)
+
+
 def test_equal_channels_are_grey():
     masks = [np.repeat(m[..., None], 4, axis=2) for m in black_and_white(3)]
     for mask in masks:

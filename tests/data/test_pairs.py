@@ -1,5 +1,7 @@
 """Images and masks find each other by their names, or every problem is told at once."""
 
+import os
+
 import pytest
 
 from minunet.data import DataError, find_images, pair
@@ -83,6 +85,34 @@ def test_masks_without_the_suffix_are_told(folders):
         pair(images, masks, "_mask")
 
 
+def test_an_ending_that_no_mask_has_is_told(folders):
+    images, masks = folders(["a.png", "b.png"], ["a.png", "b.png"])
+    with pytest.raises(DataError, match=r"where names are those of the images, .*; leave out --mask-suffix$"):
+        pair(images, masks, "_mask")
+    (masks / "a.png").rename(masks / "a_mask.png")
+    with pytest.raises(DataError, match=r"(?s)images/b\.png: 1 image without .*masks/b\.png: 1 mask without an image"):
+        pair(images, masks, "_mask")
+
+
+@pytest.mark.parametrize("side, suffix", [("images", ""), ("masks", "_m")])
+def test_a_folder_or_a_pipe_in_the_place_of_a_file_is_told(folders, side, suffix):
+    images, masks = folders(["a.png", "b.png", "c.png"], ["a_m.png", "b_m.png", "c_m.png"])
+    place, what = (images, "image") if side == "images" else (masks, "mask")
+    for name in "bc":
+        (place / f"{name}{suffix}.png").unlink()
+    (place / f"b{suffix}.png").mkdir()
+    os.mkfifo(place / f"c{suffix}.png")
+    (place / "more.png").mkdir()  # passed over: nothing is missing
+    with pytest.raises(DataError) as caught:
+        pair(images, masks, "_m")
+    told = {fault.files: fault.found for fault in caught.value.faults}
+    other = "_m" if side == "images" else ""
+    assert told == {
+        (place / f"b{suffix}.png",): f"a folder, where the {what} of b{other}.png should be",
+        (place / f"c{suffix}.png",): f"no regular file, where the {what} of c{other}.png should be",
+    }
+
+
 def test_many_files_without_a_partner_are_counted(folders):
     images, masks = folders([f"{i:02}.png" for i in range(50)], ["a.png"])
     message = r"images/00\.png, 01\.png, 02\.png and 47 more: 50 images without a mask of the same name"
@@ -104,7 +134,11 @@ def test_many_files_without_a_partner_are_counted(folders):
         (["a", "b"], ["m_a", "m_b"], "names begin with m_ (the images' names lack that beginning); rename"),
         (["image01", "image02"], ["mask01", "mask02"], "names begin with mask (the images' names begin with image)"),
         (["A1", "B1"], ["a1", "b1"], "names differ in upper and lower case; rename"),
-        (["x", "caf\u00e9"], ["x", "cafe\u0301"], "stored in another way (Unicode); rename"),
+        (["x", "caf\u00e9"], ["x", "cafe\u0301"], "another way (Unicode: NFC in the images, NFD in the masks); rename"),
+        (["z\u00e41", "z\u00e42"], ["za\u03081", "za\u03082"], "(Unicode: NFC in the images, NFD in the masks); ren"),
+        (["za\u03081", "za\u03082"], ["z\u00e41"], "(Unicode: NFD in the images, NFC in the masks); rename"),
+        (["z\u00e41"], ["za\u03081", "za\u03082"], "(Unicode: NFC in the images, NFD in the masks); rename"),
+        (["z\u00e41", "z\u00e42"], ["za\u03081_x", "za\u03082_y"], "2 masks without an image"),
         (["cat", "dog"], ["tree", "house"], "2 images without a mask"),
         (["cat", "dog"], ["cat", "house", "dog2"], "2 masks without an image"),
     ],
