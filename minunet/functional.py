@@ -148,7 +148,7 @@ def conv2d_relu(
     out: the array that y is written into, if given.
     keep: whether to keep y itself for the way back (for free where the next operation keeps it too); else a byte for
     each number, y > 0 or not.
-    again: y is not kept at all, but computed once more where it is needed on the way back: here, and by the next
+    again: y is not kept at all, but computed again where it is needed on the way back: here, and by the next
     convolution (gradient checkpointing: Chen et al., 2016).  For a caller who lets nobody else change y.
     """
     x, weight, bias = _operands("conv2d_relu", x, weight, bias)
@@ -158,7 +158,7 @@ def conv2d_relu(
         return kernels.conv2d.forward(image(), w, b, padding, relu=True)
 
     y = kernels.conv2d.forward(x.data, w, b, padding, relu=True, out=out)
-    remake = _Remade(compute) if again and grad_enabled() else None
+    remake = compute if again and grad_enabled() else None
     passes = remake or _constant(y if keep or not grad_enabled() else kernels.relu.passes(y))
     result = record("conv2d_relu", y, *_with_bias(bias, (x, weight), (
         lambda dz_and_sum: kernels.conv2d.backward_input(dz_and_sum[0], w, padding, size),
@@ -509,18 +509,6 @@ def _kept(x: Tensor) -> Callable[[], Array]:
 
 def _constant(array: Array) -> Callable[[], Array]:
     return lambda: array
-
-
-class _Remade:
-    """An array that is computed when it is asked for, and then known as long as anybody may ask again."""
-
-    def __init__(self, compute: Callable[[], Array]) -> None:
-        self._compute, self._array = compute, None
-
-    def __call__(self) -> Array:
-        if self._array is None:
-            self._array = self._compute()
-        return self._array
 
 
 def _data(x: Any) -> Any:

@@ -135,9 +135,10 @@ def test_a_disk_that_fails_at_any_moment_leaves_a_model(folder, earlier, run, ca
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the trainings are forked off one process")
 def test_a_kill_at_any_moment_leaves_a_model(folder, earlier, run):
+    """Before the first operations, before every eighth, and before the last; a failing disk is tried at all of them."""
     count = len(operations(folder, run))
     models = []
-    for fail_at in range(count):
+    for fail_at in sorted({*range(3), *range(0, count, 8), count - 1}):
         lay(earlier, run)
         process = os.fork()
         if not process:
@@ -153,7 +154,7 @@ def test_a_kill_at_any_moment_leaves_a_model(folder, earlier, run):
         models.append(is_old)
         if is_old:
             assert old_settings
-        if fail_at % 10 == 0:  # whichever run the checkpoint is of, it goes on to its end
+        if fail_at % 24 == 0:  # whichever run the checkpoint is of, it goes on to its end
             assert train(folder, run, "--resume") == 0
             assert len({found for name, found in whose(run).items() if name != "pictures"}) == 1
     assert models[0] and not models[-1] and models == sorted(models, reverse=True)

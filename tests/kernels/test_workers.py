@@ -296,7 +296,15 @@ def test_every_call_has_a_counter_of_its_own_that_helpers_were_told_of(use_threa
     assert counters[0][0] == counters[1][0] == 0
 
 
-def test_an_interrupt_waits_until_no_helper_works_on_the_call(use_threads):
+@pytest.fixture
+def interruptible():
+    """Ctrl-C raises KeyboardInterrupt, also where the tests run in the background of a shell that ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_waits_until_no_helper_works_on_the_call(use_threads, interruptible):
     """Else a helper would write into arrays that the caller has again."""
     use_threads(2)
     meeting, finished = threading.Barrier(2), []
@@ -314,7 +322,7 @@ def test_an_interrupt_waits_until_no_helper_works_on_the_call(use_threads):
     assert finished == [1]
 
 
-def test_an_interrupt_while_waiting_waits_as_well(use_threads):
+def test_an_interrupt_while_waiting_waits_as_well(use_threads, interruptible):
     use_threads(2)
     meeting, finished = threading.Barrier(2), []
 
