@@ -7,6 +7,7 @@ result, and run the variant that ``registry`` picks: print(kernels.table()) show
 from . import batch_norm, conv2d, conv_transpose2d, cross_entropy, max_pool2d, relu, resize, sgd
 from .arrays import add, channel_sums, copy, copy_into, crop, empty, join, surround
 from .compiling import on_compile
+from .cuda import DeviceNotFound, on_device
 from .registry import (
     KERNELS,
     Kernel,
@@ -24,6 +25,7 @@ from .threads import set_num_threads
 
 __all__ = [
     "KERNELS",
+    "DeviceNotFound",
     "Kernel",
     "KernelNotFound",
     "Variant",
@@ -43,6 +45,7 @@ __all__ = [
     "max_pool2d",
     "observe",
     "on_compile",
+    "on_device",
     "policy",
     "relu",
     "resize",

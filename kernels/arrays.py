@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from . import sharing
+from . import cuda, sharing
+from .cuda import on_device
 from .pool import POOL
 
 _poisoned = False
@@ -30,8 +31,13 @@ def poison() -> Iterator[None]:
         _poisoned = previous
 
 
-def empty(shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
-    """A fresh array to be written; channels-last where it has the four axes (N, C, H, W)."""
+def empty(shape: tuple[int, ...], dtype: np.dtype | type, like: Any = None) -> Any:
+    """A fresh array to be written; channels-last where it has the four axes (N, C, H, W).
+
+    like: an array; where that lies on a device, the fresh one lies there too.
+    """
+    if on_device(like):
+        return _filled(cuda.empty(shape, dtype))
     if len(shape) == 4:
         n, c, h, w = shape
         array = POOL.array((n, h, w, c), dtype).transpose(0, 3, 1, 2)
@@ -43,8 +49,9 @@ def empty(shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
 def empty_like(x: np.ndarray) -> np.ndarray:
     """A fresh array of the shape, dtype and memory order of `x`, without gaps."""
     order = memory_order(x)
-    array = POOL.array(tuple(x.shape[axis] for axis in order), x.dtype)
-    return _filled(array.transpose(np.argsort(order)))
+    shape = tuple(x.shape[axis] for axis in order)
+    array = cuda.cupy().empty(shape, x.dtype) if on_device(x) else POOL.array(shape, x.dtype)
+    return _filled(array.transpose(tuple(map(int, np.argsort(order)))))
 
 
 def _filled(array: np.ndarray) -> np.ndarray:
@@ -53,10 +60,14 @@ def _filled(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def result(out: np.ndarray | None, shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
-    """`out` if it has this shape and dtype, else ValueError (compiled code would write past it); fresh if None."""
+def result(out: Any, shape: tuple[int, ...], like: Any, dtype: np.dtype | type | None = None) -> Any:
+    """`out` if it has this shape and dtype, else ValueError (compiled code would write past it).
+
+    If None a fresh array where `like` lies; the dtype is that of `like` unless another is given.
+    """
+    dtype = like.dtype if dtype is None else dtype
     if out is None:
-        return empty(shape, dtype)
+        return empty(shape, dtype, like)
     if out.shape != tuple(shape) or out.dtype != dtype:
         raise ValueError(f"out must be {tuple(shape)} {np.dtype(dtype)}, found {out.shape} {out.dtype}")
     return out
@@ -95,7 +106,7 @@ def pad(x: np.ndarray, amount: tuple[int, int]) -> np.ndarray:
     """`x` (N, C, H, W) with `amount` = (rows, columns) of zeros on every side; negative amounts crop."""
     ph, pw = amount
     n, c, h, w = x.shape
-    padded = empty((n, c, h + 2 * ph, w + 2 * pw), x.dtype)
+    padded = empty((n, c, h + 2 * ph, w + 2 * pw), x.dtype, x)
     padded[...] = 0
     target = padded[:, :, max(ph, 0) : max(ph, 0) + h, max(pw, 0) : max(pw, 0) + w]
     source = x[:, :, max(-ph, 0) : h - max(-ph, 0), max(-pw, 0) : w - max(-pw, 0)]
@@ -112,7 +123,10 @@ def copy(x: np.ndarray) -> np.ndarray:
 
 def copy_into(x: np.ndarray, out: np.ndarray) -> np.ndarray:
     """`out` (N, C, H, W), which then holds the numbers of `x`; a few rows at a time on all threads."""
-    target = result(out, x.shape, x.dtype)
+    target = result(out, x.shape, x)
+    if on_device(x):
+        target[...] = x
+        return target
 
     def rows(image: int, part: slice) -> None:
         target[image, :, part] = x[image, :, part]
@@ -132,7 +146,11 @@ def surround(g: np.ndarray, margin: tuple[int, int, int, int]) -> np.ndarray:
     """`g` (N, C, H, W) with zeros around it: `margin` = (above, below, left, right) in pixels."""
     above, below, left, right = margin
     n, c, h, w = g.shape
-    out = empty((n, c, above + h + below, left + w + right), g.dtype)
+    out = empty((n, c, above + h + below, left + w + right), g.dtype, g)
+    if on_device(g):
+        out[...] = 0
+        out[:, :, above : above + h, left : left + w] = g
+        return out
 
     def rows(image: int, part: slice) -> None:
         target = out[image, :, part]
@@ -152,6 +170,8 @@ def surround(g: np.ndarray, margin: tuple[int, int, int, int]) -> np.ndarray:
 
 def add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """a + b for arrays of one shape and dtype, pictures a few rows at a time on all threads."""
+    if on_device(a):
+        return np.add(a, b, out=empty_like(a))  # in the same order: CuPy's own result would be in C order
     if a.ndim != 4:
         return a + b
     out = empty(a.shape, a.dtype)
@@ -167,8 +187,14 @@ def join(arrays: list[np.ndarray]) -> np.ndarray:
     n, _, h, w = arrays[0].shape
     shape = (n, sum(a.shape[1] for a in arrays), h, w)
     if are_neighbours(arrays):
-        return np.lib.stride_tricks.as_strided(arrays[0], shape, arrays[0].strides)
-    out = empty(shape, arrays[0].dtype)
+        return view_from(arrays[0], shape)
+    out = empty(shape, arrays[0].dtype, arrays[0])
+    if on_device(out):
+        first = 0
+        for a in arrays:
+            out[:, first : first + a.shape[1]] = a
+            first += a.shape[1]
+        return out
 
     def rows(image: int, part: slice) -> None:
         first = 0
@@ -180,17 +206,25 @@ def join(arrays: list[np.ndarray]) -> np.ndarray:
     return out
 
 
-def are_neighbours(arrays: list[np.ndarray]) -> bool:
+def are_neighbours(arrays: list[Any]) -> bool:
     """Whether channels-last arrays lie so that the channels of each follow those of the one before."""
     place = None
     for a in arrays:
-        address = a.__array_interface__["data"][0]
+        interface = a.__cuda_array_interface__ if on_device(a) else a.__array_interface__
+        address, read_only = interface["data"]
         if place is not None and (address != place or a.base is not arrays[0].base or a.base is None):
             return False
-        if a.strides[1] != a.itemsize or a.strides != arrays[0].strides or not a.flags.writeable:
+        if a.strides[1] != a.itemsize or a.strides != arrays[0].strides or read_only:
             return False
         place = address + a.shape[1] * a.itemsize
     return sum(a.shape[1] for a in arrays) * arrays[0].itemsize <= arrays[0].strides[3]
+
+
+def view_from(x: Any, shape: tuple[int, ...]) -> Any:
+    """An array of this shape that begins where `x` begins, with its strides."""
+    if on_device(x):
+        return cuda.cupy().ndarray(shape, x.dtype, x.data, x.strides)
+    return np.lib.stride_tricks.as_strided(x, shape, x.strides)
 
 
 def each_rows(out: np.ndarray, function: Callable[[int, slice], Any]) -> list[Any]:
@@ -208,6 +242,8 @@ def channel_sums(g: np.ndarray) -> np.ndarray:
     small, and their order is fixed.
     """
     c = g.shape[1]
+    if on_device(g):
+        return cuda.channel_sums(g, empty((c,), g.dtype, g))
     pixels = g.transpose(0, 2, 3, 1)
     if pixels.flags.c_contiguous:
         sums = sharing.channel_blocks(lambda block: sharing.sum_of_pixels(block, c), [pixels.reshape(-1, c)])

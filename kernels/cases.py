@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from .cuda import cupy
 from .registry import KERNELS, Variant
 
 LAYOUTS = ("contiguous", "channels_last", "cropped", "sliced")
@@ -267,14 +268,27 @@ def calls(case: Case, values: str = "integers", layout: str = "channels_last", s
 # ------------------------------------------------------------------------------------ running and comparing
 
 
-def run(variant: Any, call: Call, layout: str = "channels_last") -> dict[str, np.ndarray]:
+def run(variant: Any, call: Call, layout: str = "channels_last", on_device: bool = False) -> dict[str, np.ndarray]:
     """Call a variant's function and return its outputs by name.
 
-    layout: of the outputs, as in `poisoned`.  AssertionError where memory next to an output, or an input, has changed.
+    layout: of the outputs, as in `poisoned`.  on_device: whether the variant takes arrays that lie on a GPU; they lie
+    there as they do here, but begin at multiples of 16 bytes, so that vectors are aligned, where outputs are contiguous
+    or channels-last.  AssertionError where memory next to an output, or an input, has changed.
     """
     outputs = {name: poisoned(shape, dtype, layout) for name, (shape, dtype) in call.outputs.items()}
-    before = {name: a.tobytes() for name, a in call.inputs.items() if isinstance(a, np.ndarray)}
-    getattr(variant, call.function)(**call.inputs, **{name: array for name, (array, _) in outputs.items()})
+    arrays = {name: a for name, a in call.inputs.items() if isinstance(a, np.ndarray)}
+    before = {name: a.tobytes() for name, a in arrays.items()}
+    arrays |= {name: array for name, (array, _) in outputs.items()}
+    call_of = getattr(variant, call.function)
+    if on_device:
+        aligned = layout in ("contiguous", "channels_last")
+        around = {name: whole(a) if name in outputs else extent(a) for name, a in arrays.items()}
+        there = {name: sent(a, around[name], aligned) for name, a in arrays.items()}
+        call_of(**{**call.inputs, **{name: array for name, (array, _) in there.items()}})
+        for name, (_, bytes_there) in there.items():
+            around[name][...] = cupy().asnumpy(bytes_there)
+    else:
+        call_of(**{**call.inputs, **arrays})
     for name, data in before.items():
         assert call.inputs[name].tobytes() == data, f"{call.function} changed its input {name}"
     results = {}
@@ -283,6 +297,33 @@ def run(variant: Any, call: Call, layout: str = "channels_last") -> dict[str, np
         array[...] = np.full(array.itemsize, POISON, np.uint8).view(array.dtype)[0]
         assert (memory == POISON).all(), f"{call.function} wrote outside of {name}"
     return results
+
+
+def whole(array: np.ndarray) -> np.ndarray:
+    """All bytes of the memory that an array is a part of."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array.reshape(-1, copy=False).view(np.uint8)
+
+
+def extent(array: np.ndarray) -> np.ndarray:
+    """The bytes from the first number of an array to its last one."""
+    memory = whole(array)
+    first, end = (place - memory.__array_interface__["data"][0] for place in np.lib.array_utils.byte_bounds(array))
+    return memory[first:end]
+
+
+def sent(array: np.ndarray, memory: np.ndarray, aligned: bool) -> tuple[Any, Any]:
+    """The array on a device, with `memory`, the bytes that it is a part of, around it; and these bytes.
+
+    aligned: whether its first number is at a multiple of 16 bytes, or one number further on.
+    """
+    xp = cupy()
+    offset = array.__array_interface__["data"][0] - memory.__array_interface__["data"][0]
+    shift = -offset % 16 + (0 if aligned else array.itemsize)
+    there = xp.empty(shift + memory.size, np.uint8)[shift:]
+    there[...] = xp.asarray(memory)
+    return xp.ndarray(array.shape, array.dtype, there.data + offset, array.strides), there
 
 
 def truth(kernel: str, call: Call) -> dict[str, np.ndarray]:
@@ -330,21 +371,30 @@ def check(
     layout: str = "channels_last",
     expected: Any = None,
     exact: bool = True,
+    on_device: bool = False,
+    product_error: float = 0.0,
 ) -> None:
     """Run a call on a variant (its module) and compare all outputs with `truth`, or with `expected` if given.
 
     exact: as `Variant.exact`; what is not may differ by INEXACT times as many roundings, also on integers.
+    on_device: as in `run`.  product_error: as `Variant.product_error`; small integers lose nothing.
     """
     expected = truth(kernel, call) if expected is None else expected
     ulps = call.ulps if exact else INEXACT * call.float_ulps
-    for name, array in run(variant, call, layout).items():
-        compare(array, expected[name], ulps, f"{kernel}.{call.function}: {name}")
+    for name, array in run(variant, call, layout, on_device).items():
+        rounded = product_error / np.finfo(array.dtype).eps if ulps and array.dtype.kind == "f" else 0
+        compare(array, expected[name], ulps + rounded, f"{kernel}.{call.function}: {name}")
 
 
 def variants(kernel: str) -> list[Variant]:
-    """The variants of a kernel that can run here: without Numba, those of the numba backend are left out."""
+    """The variants of a kernel that take arrays on the host; without Numba, those of the numba backend are left out."""
     here = importlib.util.find_spec("numba") is not None
-    return [v for v in KERNELS[kernel].variants if here or v.backend != "numba"]
+    return [v for v in KERNELS[kernel].variants if v.backend == "numpy" or (here and v.backend == "numba")]
+
+
+def device_variants(kernel: str) -> list[Variant]:
+    """The variants of a kernel that take arrays on a GPU, whether there is one or not."""
+    return [v for v in KERNELS[kernel].variants if v.backend == "cuda"]
 
 
 # ------------------------------------------------------------------------------------------------- the list
@@ -376,7 +426,9 @@ CASES: list[Case] = [
            "    2  7   3    7   7   5  5  2       1    0",
            "    1  2   3    5   7   1  3  3       1    1",
            "    1  3   5    7   3   3  2  2       0    0",
-           "    1  19  23   17  29  3  3  1       1    1"),
+           "    1  19  23   17  29  3  3  1       1    1",
+           "    2  8   68   9   11  3  3  1       1    1",
+           "    1  36  12   6   23  3  3  0       0    1"),
     *table("conv2d", CONV2D,
            "    2  70  40   61  101 3  3  1       1    0",
            "    1  260 24   7   103 3  3  0       0    1", purpose="large"),
@@ -394,7 +446,8 @@ CASES: list[Case] = [
            "              2  3    5   7   5   2  1",
            "              1  5    2   3   7   3  1",
            "              3  2    3   5   3   1  0",
-           "              1  23   19  11  13  2  1"),
+           "              1  23   19  11  13  2  1",
+           "              2  8    20  9   11  2  1"),
     *table("conv_transpose2d", UP,
            "              2  70   40  31  101 2  1", purpose="large"),
     *table("conv_transpose2d", UP,
@@ -405,7 +458,9 @@ CASES: list[Case] = [
            "              1  1    1   1   1",
            "              2  3    7   5   2",
            "              1  5    11  7   3",
-           "              3  17   2   13  2"),
+           "              3  17   2   13  2",
+           "              2  4    9   7   2",
+           "              1  8    33  35  16"),
     *table("max_pool2d", POOL,
            "              3  37   101 103 2", purpose="large"),
     *table("max_pool2d", POOL,
@@ -414,7 +469,9 @@ CASES: list[Case] = [
     *table("relu", IMAGE,
            "              1  1    1   1",
            "              2  3    5   7",
-           "              1  17   11  3"),
+           "              1  17   11  3",
+           "              2  36   17  19",
+           "              1  130  3   5"),
     *table("relu", IMAGE,
            "              3  37   101 103", purpose="large"),
     *table("relu", IMAGE,
@@ -424,7 +481,9 @@ CASES: list[Case] = [
            "              1  1    1   2   0",
            "              2  3    5   7   0",
            "              2  5    7   3   1",
-           "              3  17   23  11  1"),
+           "              3  17   23  11  1",
+           "              2  36   31  37  1",
+           "              1  260  3   5   0"),
     *table("batch_norm", NORM,
            "              3  37   101 103 1", purpose="large"),
     *table("batch_norm", NORM,
@@ -435,7 +494,9 @@ CASES: list[Case] = [
            "              2  3    5   7   10   14",
            "              1  2    8   4   4    8",
            "              1  5    7   11  11   7",
-           "              2  3    10  20  20   41"),
+           "              2  3    10  20  20   41",
+           "              1  4    6   10  12   5",
+           "              1  132  3   4   6    8"),
     *table("resize", RESIZE,
            "              3  37   60  70  101  103", purpose="large"),
     *table("resize", RESIZE,
@@ -443,7 +504,8 @@ CASES: list[Case] = [
     *table("cross_entropy", PIXELS,
            "              1  1       1  1",
            "              2  2       5  7",
-           "              1  11      13 3"),
+           "              1  11      13 3",
+           "              2  3       17 31"),
     *table("cross_entropy", PIXELS,
            "              3  5     101 103", purpose="large"),
     *table("cross_entropy", PIXELS,
@@ -452,7 +514,8 @@ CASES: list[Case] = [
            "              1       0     0",
            "              5       1     0",
            "              7       0     1",
-           "              389     1     1"),
+           "              389     1     1",
+           "              20011   1     0"),
     *table("sgd", STEP,
            "              70001   1     1", purpose="large"),
     *table("sgd", STEP,

@@ -5,8 +5,9 @@ signatures, every further variant is one more file with the same functions, and 
 ``__init__.py`` lists it.  A variant is imported when it is first used, and its signatures are compared with the
 reference's at that moment.
 
-Which variant runs is decided by the backend (``use_backend``), the policy (``policy``), the room's rule and by
-overrides (``use``); never by timing, thread count or position, so that the same call gives the same bits.
+Which variant runs is decided by where the arrays lie (those on a device run on "cuda"), by the backend
+(``use_backend``), the policy (``policy``), the room's rule and by overrides (``use``); never by timing, thread count
+or position, so that the same call gives the same bits.
 """
 
 import importlib
@@ -17,7 +18,11 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
-BACKENDS = ("numpy", "numba")
+import numpy as np
+
+from .cuda.driver import cupy, on_device
+
+BACKENDS = ("numpy", "numba", "cuda")
 POLICIES = ("fast", "exact")
 
 
@@ -31,12 +36,14 @@ class Variant:
 
     `line` says in a few words what it adds.  `exact`: whether sums of small integers come out to the last bit; an
     algorithm that trades multiplications for roundings does not do that, and is for the policy "fast".
+    `product_error`: how large a part of each product may be lost before it is added, where inputs are rounded first.
     """
 
     name: str
     backend: str
     line: str
     exact: bool = True
+    product_error: float = 0.0
 
 
 @dataclass
@@ -94,15 +101,31 @@ class Kernel:
 
     def choose(self, arguments: dict[str, Any] | None = None) -> str:
         """Name of the variant that a call with these arguments runs."""
-        if self.name in _overrides:
-            return _overrides[self.name]
-        backend = current_backend()
+        backend = current_backend() if arguments is None else self.backend_of(arguments)
+        override = _overrides.get(self.name)
+        if override is not None and (self.variant(override).backend == "cuda") == (backend == "cuda"):
+            return override
         if self.rule is not None:
             return self.rule(backend, arguments or {})
         names = [v.name for v in self.variants if v.backend == backend]
         if not names:
             raise KernelNotFound(f"kernel {self.name} has no implementation for backend {backend!r}")
         return names[-1]
+
+    def backend_of(self, arguments: dict[str, Any]) -> str:
+        """Where a call with these arguments runs: on the device if its arrays lie there, else on the host's backend.
+
+        TypeError where some lie here and some there, or all on the host although the backend in force is "cuda".
+        """
+        there = {on_device(a) for a in arguments.values() if isinstance(a, np.ndarray) or on_device(a)}
+        if there == {True, False}:
+            raise TypeError(f"{self.name}: some of the arrays lie on the GPU and some do not; move them to one place")
+        if there == {True}:
+            return "cuda"
+        backend = current_backend()
+        if there and backend == "cuda":
+            raise TypeError(f'{self.name}: the backend in force is "cuda", but the arrays lie on the host; move them')
+        return backend
 
     def run(self, function: str, **arguments: Any) -> None:
         """Call `function` of the variant chosen for these arguments."""
@@ -145,12 +168,18 @@ def _require(backend: str) -> None:
     """ImportError, saying what to install, where a backend's library is missing."""
     if backend == "numba" and not importlib.util.find_spec("numba"):
         raise ImportError('Numba is not installed; install it with: pip install "minunet[cpu]"')
+    if backend == "cuda":
+        cupy()
 
 
 class use_backend:
-    """Run everything on "numpy" or "numba" from here on; as a context manager, inside the block.
+    """Run everything on "numpy", "numba" or "cuda" from here on; as a context manager, inside the block.
 
-    Raises ValueError for another name and ImportError where Numba is not installed.
+    "cuda": models that are made, and arrays that are handed to operations, are put on the GPU.  Arrays that lie there
+    are computed there under any backend.
+
+    Raises ValueError for another name, ImportError where Numba or CuPy is not installed, and cuda.DeviceNotFound where
+    there is no driver or no GPU.
     """
 
     def __init__(self, name: str) -> None:
@@ -197,7 +226,8 @@ class use:
     """Override the rule: ``use(conv2d="im2col")`` from here on, or as a context manager inside the block.
 
     Keywords are kernels, values are names of variants; None gives the choice back to the rule.  Raises
-    KernelNotFound for a kernel or variant that does not exist, ImportError where it needs Numba and that is missing.
+    KernelNotFound for a kernel or variant that does not exist, ImportError where it needs Numba or CuPy and that is
+    missing.  A variant for the GPU counts for arrays that lie there, any other for those on the host.
     """
 
     def __init__(self, **variants: str | None) -> None:

@@ -213,7 +213,8 @@ def terms(trainer: Trainer) -> dict[str, Any]:
     """What decides the bits of a run beside network and data; the same after a way through JSON."""
     recipe = asdict(trainer.recipe) | {"crop": list(trainer.crop), "loss": trainer.loss_name}
     recipe["seed"] = str(recipe["seed"])  # of any length
-    return recipe | {"backend": kernels.current_backend(), "policy": kernels.current_policy()}
+    backend = "cuda" if trainer.model.device == "cuda" else kernels.current_backend()
+    return recipe | {"backend": backend, "policy": kernels.current_policy()}
 
 
 # ----------------------------------------------------------------------------------------------- the data

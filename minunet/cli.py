@@ -336,7 +336,7 @@ def _add_doctor(commands: Any) -> None:
                           help=f"images a step (default: {Recipe.batch_size})")  # fmt: skip
     settings.add_argument("--crop", type=_size, metavar="N or HxW",
                           help="size of the crops (default: to fit the images, up to 128)")  # fmt: skip
-    _add_machine(parser)
+    _add_machine(parser, device=False)
 
 
 def _add_info(commands: Any) -> None:
@@ -350,6 +350,7 @@ def _add_gradcheck(commands: Any) -> None:
     parser = _command(commands, "gradcheck", "hold every operation's derivative against numeric ones", _gradcheck)
     parser.add_argument("filter", nargs="?", default="", metavar="NAME",
                         help="only checks whose name contains this, e.g. conv2d")  # fmt: skip
+    _add_machine(parser)
 
 
 def _add_bench(commands: Any) -> None:
@@ -361,6 +362,10 @@ def _add_bench(commands: Any) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR",
                         help="folder for table.md, results.json, roofline.png and roofline.svg")  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="small images, few rounds: to see that it works")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu",
+                        help="cuda: time an NVIDIA GPU, beside cuDNN through PyTorch (default: cpu)")  # fmt: skip
+    parser.add_argument("--on-paper", action="store_true",
+                        help="bounds and predicted times of the CUDA kernels on three GPUs; needs none")  # fmt: skip
 
     network = parser.add_argument_group("networks")
     network.add_argument("--works", type=_names, default=(), metavar="NAME,NAME,...",
@@ -380,8 +385,10 @@ def _add_length(parser: argparse.ArgumentParser, default: str, help: str) -> Non
     length.add_argument("--minutes", type=_minutes, metavar="M", help=f"{help} (default: {default})")
 
 
-def _add_machine(parser: argparse.ArgumentParser) -> None:
+def _add_machine(parser: argparse.ArgumentParser, device: bool = True) -> None:
     machine = parser.add_argument_group("machine")
+    if device:
+        machine.add_argument("--device", choices=("cpu", "cuda"), help="cuda: an NVIDIA GPU, by CuPy (default: cpu)")
     machine.add_argument("--threads", type=_positive, metavar="N", help="default: all cores")
     machine.add_argument("--backend", choices=("numpy", "numba"),
                          help="default: numba where it is installed")  # fmt: skip
@@ -391,15 +398,18 @@ def _use(options: argparse.Namespace) -> None:
     """The choices that hold for the whole process."""
     import minunet as mn
     from minunet.errors import UsageError
-    from minunet.kernels import threads
+    from minunet.kernels import DeviceNotFound, threads
 
     try:
         if getattr(options, "threads", None) is not None:
             mn.set_num_threads(options.threads)
         threads.count()  # a wrong MINUNET_NUM_THREADS is told now, not as a fault of the first image
-        if getattr(options, "backend", None) is not None:
-            mn.use_backend(options.backend)
-    except (ValueError, ImportError) as error:
+        on_gpu, backend = getattr(options, "device", None) == "cuda", getattr(options, "backend", None)
+        if on_gpu and backend is not None:
+            raise UsageError("--backend chooses how the CPU computes: leave it out with --device cuda")
+        if on_gpu or backend is not None:
+            mn.use_backend("cuda" if on_gpu else str(backend))
+    except (ValueError, ImportError, DeviceNotFound) as error:
         raise UsageError(str(error)) from None
 
 
@@ -479,7 +489,8 @@ def _gradcheck(options: argparse.Namespace) -> None:
 def _bench(options: argparse.Namespace) -> None:
     from minunet.bench.command import BenchOptions, bench
 
-    names = ("kernel", "works", "file", "case", "dtype", "function", "rounds", "threads", "out", "quick")
+    names = ("kernel", "works", "file", "case", "dtype", "function", "rounds", "threads", "out", "quick",
+             "device", "on_paper")  # fmt: skip
     bench(BenchOptions(**{name: getattr(options, name) for name in names}))
 
 

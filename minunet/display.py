@@ -23,12 +23,18 @@ LARGEST = 512  # px a side; larger pictures are thinned
 
 def tensor_text(tensor: Tensor) -> str:
     """A small tensor with its values; a large one by shape, range and mean; both with where it came from."""
-    array = np.asarray(tensor.data)
+    array = _values(tensor)
     origin = f", from {tensor.node.name}" if tensor.node else ", requires_grad=True" if tensor.requires_grad else ""
     if array.size <= FEW_VALUES and array.ndim <= 2:
         values = np.array2string(array, precision=4, threshold=FEW_VALUES, prefix="Tensor(")
         return f"Tensor({values}, {array.dtype}{origin})"
     return f"Tensor({_shape(array.shape)} {array.dtype}{origin}: {_range(array)})"
+
+
+def _values(tensor: Tensor) -> np.ndarray:
+    from minunet.device import to_host  # late: this file is imported by those that it needs
+
+    return np.asarray(to_host(tensor.data))
 
 
 def _range(array: np.ndarray) -> str:
@@ -48,13 +54,14 @@ def _shape(shape: tuple[int, ...]) -> str:
 def module_text(module: Module) -> str:
     """A module with the shapes of its own arrays, and its sub-modules below it, set in."""
     from minunet.autograd import Tensor
+    from minunet.kernels import on_device
     from minunet.nn import Module
 
     own, lines = [], []
     for name, value in vars(module).items():
         if isinstance(value, Module):
             lines.append(f"  ({name}): " + repr(value).replace("\n", "\n  "))
-        elif isinstance(value, (Tensor, np.ndarray)):
+        elif isinstance(value, (Tensor, np.ndarray)) or on_device(value):
             own.append(f"{name} {_shape(value.shape) or 'number'}")
         elif isinstance(value, (int, float)) and name != "training":
             own.append(f"{name} {value}")
@@ -94,7 +101,7 @@ def tensor_html(tensor: Tensor) -> str:
     """
     from html import escape  # here and below: `import minunet` shall cost little more than NumPy
 
-    array = np.asarray(tensor.data)
+    array = _values(tensor)
     text = f"<pre>{escape(tensor_text(tensor))}</pre>"
     if array.ndim < 2 or min(array.shape[-2:]) < SMALLEST_MAP or array.dtype.kind not in "biuf" or not array.size:
         return text

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from minunet import device, info
 from minunet import functional as F
-from minunet import info
 from minunet.optim import SGD
 from minunet.unet import UNet, legal_sides
 
@@ -100,6 +100,11 @@ def smaller_crop(model: UNet, crop: tuple[int, int], share: float = 0.5) -> tupl
     return None if (height, width) == tuple(crop) else (height, width)
 
 
+def room(model: UNet) -> int | None:
+    """Bytes that may still be taken where the model lies; None where that cannot be read."""
+    return device.free_memory() if model.device == "cuda" else available()
+
+
 def available() -> int | None:
     """Bytes that this process may still take: the least of what machine, control group and `ulimit -v` leave.
 
@@ -180,6 +185,7 @@ def step_seconds(model: UNet, batch: int, crop: tuple[int, int]) -> float:
     """
     some, piece = timed_part(model, batch, crop)
     twin = UNet(**model.architecture)
+    twin.to(model.device)
     optimizer = SGD(twin.parameters(), lr=0.0)
     x = np.random.default_rng(0).standard_normal((some, twin.in_channels, *piece)).astype(twin.dtype)
     target = np.zeros((some, *twin.output_size(piece)), np.int64)
@@ -190,6 +196,7 @@ def step_seconds(model: UNet, batch: int, crop: tuple[int, int]) -> float:
         loss = F.cross_entropy(logits, target) if twin.out_channels > 1 else F.mean(logits)
         loss.backward()
         optimizer.step()
+        device.numbers([loss.data])  # waits, where the device is behind
 
     step()  # compiles, and takes the memory
     scale = batch * macs(model, crop) / (some * macs(model, piece))

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from . import device, kernels
 from . import functional as F
-from . import kernels
 from .autograd import Tensor, no_grad
 from .bench.cost import Cost, of_call
 from .bench.limits import Limits, measure
@@ -90,8 +90,10 @@ def explain(
 
     Print the result, or read its `rows`.  "of bound" is the time that the roofline allows / the time taken.  More than
     100% comes from algorithms that do fewer multiplications than are counted, and from arrays that stay in a cache.
-    Raises ValueError where the network does not take this size.
+    Raises ValueError where the network does not take this size, or lies on a GPU: what is measured here is the CPU.
     """
+    if "cuda" in (model.device, device.current()):
+        raise ValueError("explain measures the CPU, and this model is computed on the GPU: minunet bench --device cuda")
     h, w = (int(side) for side in size)
     outputs = (batch, *model.output_size((h, w)))
     limits = measure(again=True)

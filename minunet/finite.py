@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from minunet import device
 from minunet import functional as F
 from minunet.autograd import VJP, Array, Tensor
 from minunet.data import Dataset
@@ -26,6 +27,7 @@ _WORDS = {
     "concat": "joining of skip and up path",
     "center_crop": "cropping",
     "cross_entropy": "cross entropy",
+    "to_device": "way to the GPU",
     "bce_with_logits": "binary cross entropy",
 }
 
@@ -165,4 +167,4 @@ def _its(parameter: str | None) -> str:
 def _range(array: Array) -> str:
     if not is_finite(array):
         return f"holds {_kind(array)}"
-    return f"is finite, up to {np.abs(array).max(initial=0):.2g}"
+    return f"is finite, up to {np.abs(device.to_host(array)).max(initial=0):.2g}"

@@ -6,7 +6,7 @@ autograd.py calls only those that are needed.  The functions hold the arrays the
 result.  `_data` unwraps a Tensor, `_broadcast_back` undoes broadcasting: both are at the end of the file.
 
 Shapes are (N, C, H, W).  Inputs may be Tensors or arrays; all inputs of an operation must have one dtype,
-float32 or float64.
+float32 or float64.  On a GPU the same lines compute there: NumPy's functions are CuPy's for arrays that lie on it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from . import kernels
+from . import device, kernels
 from .autograd import VJP, Array, Tensor, grad_enabled, record
 
 FLOATS = {np.dtype(np.float32), np.dtype(np.float64)}  # what the kernels compute in
@@ -92,8 +92,8 @@ def sum(a: Any, axis: int | tuple[int, ...] | None = None, keepdims: bool = Fals
     """y = sum of a over `axis` (all axes if None).   Every summand gets the whole gradient: dL/da = g, spread out."""
     (a,) = _operands("sum", a)
     shape, kept = a.shape, a.data.sum(axis=axis, keepdims=True).shape
-    output = np.asarray(a.data.sum(axis=axis, keepdims=keepdims))
-    return record("sum", output, (a,), (lambda g: np.broadcast_to(g.reshape(kept), shape),))
+    y = a.data.sum(axis=axis, keepdims=keepdims)
+    return record("sum", y, (a,), (lambda g: np.broadcast_to(g.reshape(kept), shape),))
 
 
 def mean(a: Any, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
@@ -225,13 +225,14 @@ def dropout(x: Any, p: float, rng: np.random.Generator) -> Tensor:
     """y = x m / (1 - p), m being 0 with probability p, else 1 (inverted dropout: the mean stays).
 
     rng: a numpy random Generator.   dL/dx = g m / (1 - p).   ValueError for p outside [0, 1).
+    For x on a GPU, m is drawn on the host all the same, and sent: the same numbers wherever the network is.
     """
     if not 0 <= p < 1:
         raise ValueError(f"dropout: p must be at least 0 and below 1, found {p}")
     (x,) = _operands("dropout", x)
     if p == 0:
         return x
-    keep = rng.random(x.shape, dtype=np.float32) >= p
+    keep = device.beside(rng.random(x.shape, dtype=np.float32) >= p, x.data)
     scale = x.data.dtype.type(1 / (1 - p))
     return record("dropout", x.data * keep * scale, (x,), (lambda g: g * keep * scale,))
 
@@ -301,10 +302,10 @@ def _batch_norm(
         if m < 2:
             raise ValueError(f"{name}: training needs more than 1 value per channel, found shape {image.shape}")
         mu, var = kernels.batch_norm.statistics(image)
-        running_mean += momentum * (mu - running_mean)
-        running_var += momentum * (var * (m / (m - 1)) - running_var)
+        running_mean += momentum * (device.beside(mu, running_mean) - running_mean)
+        running_var += momentum * (device.beside(var, running_var) * (m / (m - 1)) - running_var)
     else:
-        mu, var = running_mean.astype(image.dtype), running_var
+        mu, var = device.beside(running_mean, image).astype(image.dtype), device.beside(running_var, image)
     r = (1 / np.sqrt(var + eps)).astype(image.dtype)
     known = (image, mu, r, w, b, relu)
     y = kernels.batch_norm.normalize(*known, out=out)
@@ -408,25 +409,27 @@ def cross_entropy(
 
         dL/dz_k = (gradient of the pixel's l) (softmax(z)_k - [k = y]).
 
-    ValueError for a target outside 0 ... K-1, a shape that does not fit or another reduction.
+    ValueError for a target outside 0 ... K-1, a shape that does not fit or another reduction.  To look at a target that
+    lies on a GPU would be to wait for it: there such a target gives NaN.
     """
     (logits,) = _operands("cross_entropy", logits)
-    z, target = logits.data, np.asarray(_data(target))
-    classes = _counted_classes(z, target, ignore_index)
+    z = logits.data
+    classes = _counted_classes(z, _array(target), ignore_index)
     counted = classes >= 0
     factor = counted.astype(z.dtype)
     if class_weight is not None:
-        factor = np.where(counted, _like(class_weight, z.shape[1:2], z, "class_weight")[classes], 0)
+        c = _like(class_weight, z.shape[1:2], z, "class_weight")
+        factor = np.where(counted, c[classes.clip(0, len(c) - 1)], 0)
     divisor = {"mean": factor.sum(), "sum": 1, "none": 1}.get(reduction)
     if divisor is None:
         raise ValueError(f"cross_entropy: reduction must be 'mean', 'sum' or 'none', found {reduction!r}")
     if weight is not None:
-        factor = factor * _like(weight, target.shape, z, "weight")
-    factor = factor / divisor if divisor != 0 else np.zeros_like(factor)
+        factor = factor * _like(weight, classes.shape, z, "weight")
+    factor = _divided(factor, divisor)
     losses = kernels.cross_entropy.forward(z, classes)
     # Not counted pixels are left out rather than multiplied by zero: their weight may be infinite or NaN.
     losses = np.where(counted, factor * losses, 0)
-    output = losses if reduction == "none" else np.asarray(losses.sum())
+    output = losses if reduction == "none" else losses.sum()
 
     def backward(g):
         return kernels.cross_entropy.backward(np.broadcast_to(g, factor.shape) * factor, z, classes)
@@ -435,20 +438,25 @@ def cross_entropy(
 
 
 def _counted_classes(z: Array, target: Array, ignore_index: int | None) -> Array:
-    """Targets as int64, -1 where not counted; ValueError where they are no classes of the logits z."""
+    """Targets as int64 where the logits z lie, -1 where not counted; ValueError where they are no classes of z.
+
+    Those that lie on a GPU are not looked at: K stands for what is no class, of which the loss is NaN.
+    """
     if z.ndim != 4 or target.shape != (z.shape[0], *z.shape[2:]):
         raise ValueError(f"cross_entropy: logits (N, K, H, W) of shape {z.shape} need a target of shape "
                          f"{(z.shape[0], *z.shape[2:])}, found {target.shape}")  # fmt: skip
     if target.dtype.kind not in "iub":
         raise ValueError(f"cross_entropy: target must hold integers, found {target.dtype}")
     classes = target.astype(np.int64)
-    ignored = np.zeros(target.shape, bool) if ignore_index is None else classes == ignore_index
+    ignored = np.zeros_like(classes, bool) if ignore_index is None else classes == ignore_index
     wrong = ((classes < 0) | (classes >= z.shape[1])) & ~ignored
+    if kernels.on_device(classes):
+        return np.where(ignored, -1, np.where(wrong, z.shape[1], classes))
     if wrong.any():
         other = "" if ignore_index is None else f" or be {ignore_index}"
         raise ValueError(f"cross_entropy: target must lie in 0 ... {z.shape[1] - 1}{other}, found {classes[wrong][0]}")
     classes[ignored] = -1
-    return classes
+    return device.beside(classes, z)
 
 
 def binary_cross_entropy_with_logits(logits: Any, target: Any, weight: Any = None) -> Tensor:
@@ -461,11 +469,11 @@ def binary_cross_entropy_with_logits(logits: Any, target: Any, weight: Any = Non
     (logits,) = _operands("binary_cross_entropy_with_logits", logits)
     x = logits.data
     t = _like(target, x.shape, x, "target")
-    factor = np.full(x.shape, 1 / builtins.max(1, x.size), x.dtype)
+    factor = np.full_like(x, 1 / builtins.max(1, x.size), order="C")
     if weight is not None:
         factor *= _like(weight, x.shape, x, "weight")
     losses = np.maximum(x, 0) - x * t + np.log1p(np.exp(-np.abs(x)))
-    output = np.asarray((factor * losses).sum())
+    output = (factor * losses).sum()
     return record("bce_with_logits", output, (logits,), (lambda g: g * factor * (_sigmoid(x) - t),))
 
 
@@ -481,15 +489,25 @@ def dice_loss(logits: Any, target: Any) -> Tensor:
     if shape[1] == 1:
         p, t = sigmoid(logits), _like(target, shape, logits.data, "target")
     else:
-        classes = _counted_classes(logits.data, np.asarray(_data(target)), None)
+        classes = _counted_classes(logits.data, _array(target), None)
         p = softmax(logits)
-        t = (np.arange(shape[1])[:, None, None] == classes[:, None]).astype(logits.dtype)
+        t = (np.arange(shape[1], like=classes)[:, None, None] == classes[:, None]).astype(logits.dtype)
+        if kernels.on_device(t):
+            t = np.where(classes[:, None] < shape[1], t, np.nan)
     overlap = sum(p * t, axis=(0, 2, 3))
     size = sum(p, axis=(0, 2, 3)) + t.sum(axis=(0, 2, 3))
     return 1 - mean((2 * overlap + 1) / (size + 1))
 
 
 # ------------------------------------------------------------------------------------------------- helpers
+
+
+def to_device(x: Any) -> Tensor:
+    """y = x, in the GPU's memory.   dL/dx = g, in the host's.   A Tensor that lies there is returned as it is."""
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    if kernels.on_device(x.data):
+        return x
+    return record("to_device", device.move(x.data, "cuda"), (x,), (device.to_host,))
 
 
 def total(a: Array, b: Array) -> Array:
@@ -517,13 +535,13 @@ def _data(x: Any) -> Any:
 
 
 def _operands(name: str, *values: Any) -> tuple:
-    """Inputs as Tensors of one floating dtype; Python numbers take the dtype of the others, None stays None.
+    """Inputs as Tensors of one floating dtype in one place; Python numbers take those of the others, None stays None.
 
-    TypeError where dtypes differ or are neither float32 nor float64; ValueError (from NumPy) later where shapes do
-    not broadcast.
+    TypeError where dtypes differ or are neither float32 nor float64, or where places differ; ValueError (from NumPy)
+    later where shapes do not broadcast.
     """
     if all(v is None or type(v) is Tensor for v in values) and {v.dtype for v in values if v is not None} in ONE_FLOAT:
-        return values
+        return _in_one_place(name, values)
     numbers = [isinstance(v, (int, float)) and not isinstance(v, bool) for v in values]
     tensors = [
         v if v is None or number or isinstance(v, Tensor) else Tensor(v)
@@ -534,17 +552,49 @@ def _operands(name: str, *values: Any) -> tuple:
         found = ", ".join(str(t.dtype) for t in tensors if isinstance(t, Tensor))
         raise TypeError(f"{name}: all inputs must have one floating dtype, float32 or float64, found {found}")
     dtype = dtypes.pop() if dtypes else np.float32
+    placed = _in_one_place(name, tuple(t for t in tensors if isinstance(t, Tensor)))
+    rest, near = iter(placed), placed[0].data if placed else None
     return tuple(
-        Tensor(np.asarray(v, dtype)) if number else v for v, number in zip(tensors, numbers, strict=True)
+        Tensor(_filled(v, dtype, near)) if number else None if v is None else next(rest)
+        for v, number in zip(tensors, numbers, strict=True)
     )
 
 
+def _filled(number: float, dtype: Any, near: Array | None) -> Array:
+    """A number as an array without axes, where `near` lies."""
+    array = kernels.empty((), dtype, like=near)  # np.full(..., like=near) hands CuPy an argument that it does not take
+    array.fill(number)
+    return array
+
+
+def _in_one_place(name: str, tensors: tuple) -> tuple:
+    """Tensors (or None) that lie all on the host or all on the GPU: there, if that is the backend in force."""
+    on_device = {kernels.on_device(t.data) for t in tensors if t is not None}
+    if False in on_device and device.current() == "cuda":
+        return tuple(t if t is None else to_device(t) for t in tensors)
+    if len(on_device) > 1:
+        raise TypeError(f"{name}: some inputs lie on the GPU and some on the host: move them, F.to_device(x) does")
+    return tensors
+
+
+def _array(x: Any) -> Array:
+    """The array of a Tensor or an array, else one made of it."""
+    return _data(x) if kernels.on_device(_data(x)) else np.asarray(_data(x))
+
+
 def _like(value: Any, shape: tuple, x: Array, name: str) -> Array:
-    """`value` as an array of x's dtype, which must have this shape."""
-    array = np.asarray(_data(value))
+    """`value` as an array of x's dtype where x lies, which must have this shape."""
+    array = _array(value)
     if array.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, found {array.shape}")
-    return array.astype(x.dtype)
+    return device.beside(array.astype(x.dtype), x)
+
+
+def _divided(a: Array, divisor: Any) -> Array:
+    """a / divisor, and 0 where that is 0."""
+    if kernels.on_device(divisor):  # an `if` on its value would wait for the device
+        return np.where(divisor == 0, 0, a / divisor)
+    return a / divisor if divisor != 0 else np.zeros_like(a)
 
 
 def _broadcast_back(g: Array, shape: tuple) -> Array:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from . import device, kernels
 from . import functional as F
-from . import kernels
 from .autograd import Tensor, no_grad
 from .kernels import cases
 
@@ -27,23 +27,24 @@ def gradcheck(
     A correct VJP gives  <grad, d> = (f(x + eps d) - f(x - eps d)) / (2 eps)  up to rounding and O(eps^2); two
     evaluations a direction instead of two an element.  The upstream gradient w is random, since with ones errors of
     opposite sign cancel.  inputs: float64 arrays or Tensors are checked, everything else is passed through.  Kinks
-    (relu at 0, equal values in a pooling window) must not lie within eps of the inputs.
+    (relu at 0, equal values in a pooling window) must not lie within eps of the inputs.  On the backend "cuda", and for
+    inputs that lie on a GPU, fn is computed there, and what it gives compared on the host.
 
     Returns True; raises AssertionError with the numbers of every direction that disagrees, or is not finite.
     """
     rng = np.random.default_rng(seed)
-    values = [np.array(_array(v), np.float64) if _checked(v) else v for v in inputs]
+    values = [kernels.copy(F._array(v)) if _checked(v) else v for v in inputs]
     tensors: list[Any] = [Tensor(v, requires_grad=True) if _checked(v) else v for v in values]
     if not any(map(_checked, inputs)):
         raise ValueError("gradcheck: no input is a float64 array or Tensor")
     output = fn(*tensors)
     upstream = rng.standard_normal(output.shape)
-    output.backward(upstream)
+    output.backward(device.beside(upstream, output.data))
     faults = []
     for k, tensor in enumerate(tensors):
         if not _checked(inputs[k]):
             continue
-        analytic = np.zeros(tensor.shape) if tensor.grad is None else tensor.grad
+        analytic = np.zeros(tensor.shape) if tensor.grad is None else device.to_host(tensor.grad)
         for _ in range(directions):
             d = rng.standard_normal(tensor.shape)
             d /= np.linalg.norm(d) or 1.0
@@ -61,9 +62,9 @@ def _slope(fn, values, k, d, upstream, eps) -> float:
     ends = []
     for sign in (1, -1):
         moved = [Tensor(v) if _checked(v) else v for v in values]
-        moved[k] = Tensor(values[k] + sign * eps * d)
+        moved[k] = Tensor(values[k] + device.beside(sign * eps * d, values[k]))
         with no_grad():
-            ends.append(float((fn(*moved).data * upstream).sum()))
+            ends.append(float((device.to_host(fn(*moved).data) * upstream).sum()))
     return (ends[0] - ends[1]) / (2 * eps)
 
 
@@ -95,13 +96,17 @@ def check_all(pattern: str = "") -> Iterator[tuple[str, str | None]]:
 def checks() -> dict[str, Callable[[], bool]]:
     """Gradient checks by name: every variant of every operation's kernel on its test cases, and the other operations.
 
-    Without Numba the variants that need it are left out.
+    Those of the backend "cuda" where it is in force, else the host's, without Numba those of NumPy alone.  A variant
+    that rounds its inputs is left out: differences of its results say nothing.
     """
+    variants = cases.device_variants if device.current() == "cuda" else cases.variants
     found: dict[str, Callable[[], bool]] = {}
     for case in cases.select("test", dtype="float64"):
         if case.kernel not in _WITH_KERNEL:
             continue
-        for variant in cases.variants(case.kernel):
+        for variant in variants(case.kernel):
+            if variant.product_error:
+                continue
             found[f"{case.name}-{variant.name}"] = partial(_check_kernel, case, variant.name)
     for name, (fn, *shapes) in OPERATIONS.items():
         found[name] = partial(_check_operation, fn, shapes)

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 
 @dataclass
 class History:
@@ -62,8 +60,8 @@ class State:
 
     history: History
     done: int = 0  # steps
-    losses: list[float] = field(default_factory=list)  # of the steps since the last record
-    best: dict[str, np.ndarray] = field(default_factory=dict)  # the weights with the best score
+    losses: list[Any] = field(default_factory=list)  # of the steps since the last record; some may lie on a device
+    best: dict[str, Any] = field(default_factory=dict)  # the weights with the best score
     seconds: float = 0.0  # that the run took up to here
 
     @property

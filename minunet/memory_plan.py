@@ -24,7 +24,7 @@ def within_memory(trainer: Trainer, asked: Set[str], say: Callable[[str], None])
     where they need more than there is, and a warning where it will be tight.
     """
     model, recipe, crop = trainer.model, trainer.recipe, trainer.crop
-    needed, room = estimate.memory(model, recipe.batch_size, crop), estimate.available()
+    needed, room = estimate.memory(model, recipe.batch_size, crop), estimate.room(model)
     if room is None:
         say(f"memory    about {in_words(needed)} for {_in_words(recipe.batch_size, crop)}")
         return recipe

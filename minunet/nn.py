@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from . import device as devices
 from . import display, kernels
 from . import functional as F
 from .autograd import Array, Tensor
@@ -37,12 +38,12 @@ class Module:
             if isinstance(value, Module):
                 yield from value.modules()
 
-    def named_arrays(self, prefix: str = "") -> Iterator[tuple[str, Tensor | np.ndarray]]:
+    def named_arrays(self, prefix: str = "") -> Iterator[tuple[str, Tensor | Array]]:
         """(name, Tensor) of every parameter and (name, array) of every buffer."""
         for name, value in vars(self).items():
             if isinstance(value, Module):
                 yield from value.named_arrays(f"{prefix}{name}.")
-            elif isinstance(value, (Tensor, np.ndarray)):
+            elif isinstance(value, Tensor) or _is_array(value):
                 yield prefix + name, value
 
     def named_parameters(self) -> list[tuple[str, Tensor]]:
@@ -68,18 +69,40 @@ class Module:
         """Evaluation mode: no dropout, batch norm uses its running estimates."""
         return self.train(False)
 
-    def state_dict(self) -> dict[str, np.ndarray]:
-        """{name: array} of parameters and buffers; the arrays themselves, not copies."""
+    @property
+    def device(self) -> str:
+        """Where the parameters lie, "cpu" or "cuda"."""
+        return next((devices.of(value.data) for _, value in self.named_arrays() if isinstance(value, Tensor)), "cpu")
+
+    def to(self, device: str) -> Module:
+        """Move parameters with their gradients, and floating buffers, to "cuda" or "cpu"; returns the module.
+
+        What lies there already stays as it is.  Tensors stay the same objects, so that an optimizer still knows them.
+        Raises ValueError for another name, ImportError where CuPy is not installed, and kernels.DeviceNotFound where
+        there is no driver or no GPU.
+        """
+        devices.checked(device)
+        for module in self.modules():
+            for name, value in list(vars(module).items()):
+                if isinstance(value, Tensor):
+                    value.data = devices.move(value.data, device)
+                    value.grad = None if value.grad is None else devices.move(value.grad, device)
+                elif _is_array(value) and value.dtype.kind == "f":
+                    setattr(module, name, devices.move(value, device))
+        return self
+
+    def state_dict(self) -> dict[str, Array]:
+        """{name: array} of parameters and buffers; the arrays themselves, not copies, on whichever device they lie."""
         return {name: v.data if isinstance(v, Tensor) else v for name, v in self.named_arrays()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Copy arrays (or Tensors) into parameters and buffers.
+        """Copy arrays (or Tensors), which may lie anywhere, into parameters and buffers, which stay on their device.
 
         The module takes the dtype that all floating arrays share, float32 or float64.  Raises one ValueError that
         lists every missing, unexpected and mis-shaped entry, and every dtype that does not fit; the module is
         unchanged then.
         """
-        given = {name: np.asarray(F._data(value)) for name, value in state.items()}
+        given = {name: F._array(value) for name, value in state.items()}
         own = self.state_dict()
         faults = [f"missing: {name}" for name in own if name not in given]
         faults += [f"unexpected: {name}" for name in given if name not in own]
@@ -92,19 +115,24 @@ class Module:
         if faults:
             raise ValueError("state_dict does not fit: " + "; ".join(sorted(faults)))
         dtype = dtypes.pop() if dtypes else np.dtype(np.float32)
-        self._set_arrays({n: a.astype(dtype if own[n].dtype.kind == "f" else own[n].dtype) for n, a in given.items()})
+        copies = {n: a.astype(dtype if own[n].dtype.kind == "f" else own[n].dtype) for n, a in given.items()}
+        self._set_arrays({name: devices.beside(copy, own[name]) for name, copy in copies.items()})
 
-    def _set_arrays(self, arrays: dict[str, np.ndarray], prefix: str = "") -> None:
+    def _set_arrays(self, arrays: dict[str, Array], prefix: str = "") -> None:
         for name, value in list(vars(self).items()):
             if isinstance(value, Module):
                 value._set_arrays(arrays, f"{prefix}{name}.")
             elif isinstance(value, Tensor):
                 value.data, value.grad = arrays[prefix + name], None
-            elif isinstance(value, np.ndarray):
+            elif _is_array(value):
                 setattr(self, name, arrays[prefix + name])
 
 
-def _misfit(name: str, own: np.ndarray, given: np.ndarray) -> list[str]:
+def _is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray) or kernels.on_device(value)
+
+
+def _misfit(name: str, own: Array, given: Array) -> list[str]:
     if own.shape != given.shape:
         return [f"{name}: expected shape {own.shape}, found {given.shape}"]
     if own.dtype.kind != given.dtype.kind:
@@ -173,7 +201,7 @@ class Conv2d(Module):
         """Weight and bias of convolution and batch norm in one."""
         scale = norm.weight.data / np.sqrt(norm.running_var + norm.weight.dtype.type(norm.eps))
         shift = -norm.running_mean if self.bias is None else self.bias.data - norm.running_mean
-        weight = kernels.conv2d.empty_weight(self.weight.shape, self.weight.dtype)
+        weight = kernels.conv2d.empty_weight(self.weight.shape, self.weight.dtype, like=self.weight.data)
         np.multiply(self.weight.data, scale[:, None, None, None], out=weight)
         return Tensor(weight), Tensor(shift * scale + norm.bias.data)
 

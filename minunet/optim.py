@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
-from . import kernels
-from .autograd import Tensor
+from . import device, kernels
+from .autograd import Array, Tensor
 
 
 class SGD:
@@ -37,7 +38,7 @@ class SGD:
         if nesterov and momentum == 0:
             raise ValueError("SGD: nesterov needs a momentum above 0")
         self.lr, self.momentum, self.weight_decay, self.nesterov = lr, momentum, weight_decay, nesterov
-        self.velocities: list[np.ndarray | None] = [None] * len(self.parameters)
+        self.velocities: list[Array | None] = [None] * len(self.parameters)
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
@@ -51,28 +52,45 @@ class SGD:
                 continue
             velocity = self.velocities[k]
             if velocity is None:
-                velocity = self.velocities[k] = np.zeros(parameter.data.size, parameter.dtype)
-            self._update(parameter, parameter.grad, velocity)
+                velocity = np.zeros(parameter.data.size, parameter.dtype, like=parameter.data)
+            self.velocities[k] = device.beside(velocity, parameter.data)  # where the parameter has been moved to
+            self._update(parameter, parameter.grad, self.velocities[k])
 
-    def _update(self, parameter: Tensor, gradient: np.ndarray, velocity: np.ndarray) -> None:
-        data = np.ascontiguousarray(parameter.data)
+    def _update(self, parameter: Tensor, gradient: Array, velocity: Array) -> None:
+        data = parameter.data if parameter.data.flags.c_contiguous else parameter.data.copy()
         p, g = data.reshape(-1), gradient.ravel()
         kernels.sgd.update(p, g, velocity, self.lr, self.momentum, self.weight_decay, self.nesterov, p, velocity)
         if data is not parameter.data:  # an array in another memory order was updated as a copy
             parameter.data[...] = data.reshape(parameter.shape)
 
 
-def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
+def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> Any:
     """Scale all gradients, in place, so that their common Euclidean norm is at most `max_norm`.
 
     Returns the norm before, from squares in float64, since those of float32 may overflow.  A norm that is not finite
-    leaves the gradients alone: the caller sees it in the result.
+    leaves the gradients alone: the caller sees it in the result.  Of gradients on a GPU the norm is an array there,
+    without axes, so that nobody waits for it.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
+    if gradients and kernels.on_device(gradients[0]):
+        return _clip_on_device(gradients, max_norm)
     norm = math.sqrt(sum(float(kernels.sgd.square_sum(g.ravel())) for g in gradients))
     if max_norm < norm < math.inf:
         for g in gradients:
             g *= max_norm / norm
+    return norm
+
+
+def _clip_on_device(gradients: list[Array], max_norm: float) -> Array:
+    """The same, on the device: a factor of 1 stands for "leave them alone"."""
+    squares = kernels.empty((len(gradients),), np.float64, like=gradients[0])
+    for k, g in enumerate(gradients):
+        kernels.sgd.square_sum(g.ravel(), out=squares[k, ...])
+    norm = np.sqrt(squares.sum())
+    if max_norm < math.inf:
+        factor = np.where((norm > max_norm) & (norm < math.inf), max_norm / norm, 1)
+        for g in gradients:
+            g *= factor.astype(g.dtype)
     return norm
 
 

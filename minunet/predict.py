@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from minunet import device
 from minunet import functional as F
-from minunet.autograd import Tensor, no_grad
+from minunet.autograd import Array, Tensor, no_grad
 
 if TYPE_CHECKING:
     from minunet.data import Preprocessing
@@ -35,16 +36,17 @@ def predict(model: UNet, image: np.ndarray | Tensor, channels_last: bool = False
 
     Returns (K, H, W) in the model's dtype, summing to 1 over K. A model with one output channel
     gives K = 2: [1 - p, p]. The model runs in evaluation mode and is then put back as it was.
+    On a GPU the image goes there in one copy, and the probabilities come back in one.
 
     Raises ValueError for several images, where the image's channels do not fit the model (an alpha channel, which is
     dropped, can be last only) and where a value is NaN or infinite; MemoryError, which says what would be needed,
     where the image is too large for the memory.
     """
     _refuse_several(image)
-    image = np.asarray(image.data if isinstance(image, Tensor) else image)
+    image = np.asarray(device.to_host(image.data if isinstance(image, Tensor) else image))
     _check(model, image, channels_last)
     with _memory_in_words(model, image, channels_last):
-        return probabilities(predict_logits(model, prepare(model, image, channels_last)))
+        return device.to_host(probabilities(predict_logits(model, prepare(model, image, channels_last))))
 
 
 def _refuse_several(image: object) -> None:
@@ -77,13 +79,13 @@ def _check(model: UNet, image: np.ndarray, channels_last: bool) -> None:
 def _memory_in_words(model: UNet, image: np.ndarray, channels_last: bool) -> Iterator[None]:
     """Refuse what the free memory cannot hold, since a system may end the process instead of refusing."""
     from minunet.data.preprocessing import channels_first
-    from minunet.estimate import available, in_words, inference_memory
+    from minunet.estimate import in_words, inference_memory, room
 
     planes = channels_first(image, preprocessing_of(model).channels, channels_last)
     height, width = planes.shape[1:]
     needed = inference_memory(model, padded_size(model, (height, width)))
     try:
-        if needed > WORTH_A_LOOK and needed > (available() or needed):
+        if needed > WORTH_A_LOOK and needed > (room(model) or needed):
             raise MemoryError
         yield
     except MemoryError:
@@ -106,21 +108,31 @@ def preprocessing_of(model: UNet) -> Preprocessing:
     return Preprocessing(known.channels or model.in_channels, known.normalize)
 
 
-def predict_logits(model: UNet, x: np.ndarray) -> np.ndarray:
-    """Logits (out_channels, H, W) of one prepared image x (C, H, W)."""
+def predict_logits(model: UNet, x: np.ndarray) -> Array:
+    """Logits (out_channels, H, W), where the model lies, of one prepared image x (C, H, W)."""
+    return logits_of_padded(model, padded(model, x), x.shape[1:])
+
+
+def padded(model: UNet, x: np.ndarray) -> np.ndarray:
+    """The prepared image x (C, H, W), continued by reflection, as a batch of one."""
     height, width = x.shape[1:]
-    padded = np.pad(x, ((0, 0), *reflection(model, (height, width))), mode="reflect")
+    return np.pad(x, ((0, 0), *reflection(model, (height, width))), mode="reflect")[None]
+
+
+def logits_of_padded(model: UNet, batch: Array, size: tuple[int, ...]) -> Array:
+    """Logits (out_channels, *size) of a `padded` image that was of this size."""
+    height, width = size
     with evaluating(model):
-        logits = model(padded[None])
-    return logits.numpy()[0, :, :height, :width]
+        logits = model(batch)
+    return logits.data[0, :, :height, :width]
 
 
-def probabilities(logits: np.ndarray) -> np.ndarray:
+def probabilities(logits: Array) -> Array:
     """(K, ...) logits to probabilities over the first axis; one logit gives [1 - p, p]."""
     if len(logits) == 1:
         logits = np.concatenate([np.zeros_like(logits), logits])  # softmax of (0, z) = sigmoid of z
     with no_grad():
-        return F.softmax(logits[None]).numpy()[0]
+        return F.softmax(logits[None]).data[0]
 
 
 def reflection(model: UNet, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:

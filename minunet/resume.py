@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # What may differ from the first command: where things lie, and how long this command may take.
 FREE = {"images", "masks", "out", "minutes", "resume", "overwrite"}
+LATER: dict[str, Any] = {"device": "cpu"}  # options that checkpoints of earlier versions lack, as they were then
 FLAGS = {"batch_size": "--batch", "augment": "--no-augment"}  # others are called like their option
 
 
@@ -32,12 +33,13 @@ def to_store(options: TrainOptions, trainer: Trainer) -> dict[str, Any]:
 def resumed(options: TrainOptions, begun: Checkpoint) -> TrainOptions:
     """The options of the run in the checkpoint, with this command's folders and minutes.
 
-    Uses the run's backend and policy from here on. Raises UsageError where an option that was given is another
-    than the run's.
+    Uses the run's backend and policy, and so its device, from here on. Raises UsageError where an option that was given
+    is another than the run's.
     """
     stored = begun.settings.get("options")
     if not isinstance(stored, dict):
         raise UsageError(f"{begun.path} was not written by minunet train: go on with it where it was begun")
+    stored = LATER | stored
     given = {name: value for name, value in _flat(_plain(asdict(options))).items() if name in options.asked - FREE}
     was = _flat(stored) | {"steps": begun.steps, "backend": begun.terms["backend"]}
     other = [name for name, value in given.items() if value != was[name]]
@@ -62,7 +64,7 @@ def _use_kernels(begun: Checkpoint) -> None:
     try:
         kernels.use_backend(begun.terms["backend"])
         kernels.policy(begun.terms["policy"])
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, kernels.DeviceNotFound) as error:
         raise UsageError(f"the run was begun on other kernels than there are here: {error}") from None
 
 

@@ -55,6 +55,7 @@ class TrainOptions:
     overwrite: bool = False
     resume: bool = False
     backend: str | None = None
+    device: str = "cpu"  # or "cuda"
     recipe: Recipe = field(default_factory=Recipe)
     asked: frozenset[str] = frozenset()  # the options and fields of the recipe that the user chose
 

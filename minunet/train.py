@@ -10,23 +10,23 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from minunet import budget, metrics, optim, verdict
-from minunet.autograd import no_grad
+from minunet import budget, device, kernels, metrics, optim, verdict
+from minunet.autograd import Array, Tensor, no_grad
 from minunet.checkpoint import Keeper, read
 from minunet.data import Dataset, batch
 from minunet.errors import UsageError, WorkFailed
-from minunet.finite import first_nonfinite, is_finite, remedy
+from minunet.finite import first_nonfinite, remedy
 from minunet.history import History, State
 from minunet.interrupts import held_back
 from minunet.nn import Dropout
-from minunet.predict import predict_logits, probabilities
+from minunet.predict import logits_of_padded, padded, probabilities
 from minunet.recipe import (
     DEFAULT_LOSS,
     LOSSES,
@@ -42,6 +42,7 @@ __all__ = ["LOSSES", "SCHEDULES", "History", "Recipe", "Trainer", "fit"]
 
 VALIDATION_IMAGES = 64  # at most so many are looked at, evenly spaced over the set
 REPORTS = 120  # records a run, at most
+SHOWN_LOSS = 0.5  # seconds that the loss on the display may be old, where to fetch it is to wait for a device
 DEFAULT_CROP = 128  # side of the largest crop that is chosen unasked
 # Of NumPy's warnings in a step: what is not finite in the end is told with its layer, at this step or at the next look.
 NOTED: dict[str, Any] = {"over": "ignore", "invalid": "ignore"}
@@ -73,6 +74,8 @@ def fit(
     report: called with every record of the history. Where the record says best, the model holds
         the best weights so far at that moment, so that the caller can save them.
     progress: called after every step with (steps done, loss).
+    A model that lies on a GPU is trained there. Nobody waits for it before the next report: `progress` is told a loss
+    that may be half a second old, and a loss or gradient that is not finite is found at the report.
     recipe: the fields of `Recipe`, e.g. lr=0.02, batch_size=4, crop=256, loss="ce".
 
     With validation images the model ends with the weights that scored best on them, without with
@@ -111,6 +114,7 @@ class Trainer:
         self.loss = loss_function(self.loss_name, model.out_channels)
         self.optimizer = _optimizer(model, recipe)
         self.torn = False  # whether a step was left when only some weights had moved
+        self.norms: list[Array] = []  # of the gradients of the last steps on a device, not looked at yet
         model.preprocessing, model.coding = dataset.preprocessing, dataset.coding
 
     def fit(
@@ -139,6 +143,7 @@ class Trainer:
     def on_a_copy(self) -> Trainer:
         """The same with a model of its own, to be timed without a trace in this one."""
         twin = UNet(**self.model.architecture)
+        twin.to(self.model.device)
         return Trainer(twin, self.dataset, self.validation, self.recipe)
 
     def warm_up(self) -> None:
@@ -148,23 +153,23 @@ class Trainer:
         twin.validate()
 
     def estimate(self, seconds: float) -> budget.Estimate:
-        return budget.estimate(seconds, lambda: self.step(0, self.recipe.lr), self.validate)
+        """As timed on this model. The loss of each step is made a number, which waits for a device."""
+        return budget.estimate(seconds, lambda: device.numbers([self.step(0, self.recipe.lr)]), self.validate)
 
-    def step(self, step: int, lr: float) -> float:
+    def step(self, step: int, lr: float) -> Any:
         """One batch, forwards, backwards, one step of SGD; the loss before the step.
 
-        Where it is interrupted or fails before the weights move, it leaves no trace.
+        Where it is interrupted or fails before the weights move, it leaves no trace.  On a device the batch goes there
+        in one copy and nothing comes back: the loss is an array there, and not looked at before `settle`.
         """
         x, target = self.batch(step)
         rewind = _Rewind(self.model)
         try:
-            value, norm = self._gradients(x, target)
-            if not (math.isfinite(value) and math.isfinite(norm)):
+            loss, norm = self._gradients(*self._placed(x, target))
+            unchecked = kernels.on_device(norm)
+            if not unchecked and _not_finite(loss, norm):
                 rewind()  # the same numbers again for dropout
-                what = "loss" if not math.isfinite(value) else "gradient"
-                raise self._not_finite(
-                    f"the {what} is no longer finite at step {step + 1} (learning rate {lr:.3g})", step
-                )
+                raise self._went_wrong(step, lr, loss, norm)
         except BaseException:
             rewind()
             raise
@@ -173,21 +178,50 @@ class Trainer:
         with np.errstate(**NOTED):
             self.optimizer.step()
         self.torn = False
-        return value
+        if unchecked:
+            self.norms.append(norm)
+        return loss
 
-    def _gradients(self, x: np.ndarray, target: np.ndarray) -> tuple[float, float]:
+    def settle(self, state: State) -> None:
+        """Make numbers of the losses since the last report, in one transfer, and see whether all was finite.
+
+        Only a device leaves something to do here. The weights have moved on since a step that went wrong.
+        """
+        if not self.norms:
+            return
+        count, found = len(self.norms), device.numbers([*state.losses, *self.norms])
+        state.losses, norms, self.norms = found[:-count], found[-count:], []
+        for step, loss, norm in zip(range(state.done - count, state.done), state.losses[-count:], norms, strict=True):
+            if _not_finite(loss, norm):
+                lr = learning_rate(self.recipe, step, state.history.steps)
+                raise self._went_wrong(step, lr, loss, norm, moved=True)
+
+    def _placed(self, *arrays: np.ndarray) -> Sequence[Array]:
+        """A batch where the model lies."""
+        return device.upload(*arrays) if self.model.device == "cuda" else arrays
+
+    def _gradients(self, x: Array, target: Array) -> tuple[Any, Any]:
         """Forwards and backwards; the loss, and the norm of the gradients before they were clipped."""
         with np.errstate(**NOTED):
             self.optimizer.zero_grad()  # before the way forward, which then has their memory
             loss = self.loss(self.model(x), target)
             loss.backward()
             norm = optim.clip_grad_norm(self.model.parameters(), self.recipe.clip or math.inf)
-        return float(loss.item()), norm
+        return loss.data if kernels.on_device(loss.data) else float(loss.item()), norm
 
-    def _not_finite(self, what: str, step: int) -> WorkFailed:
-        """The error that names the layer and the remedy; for that the batch of a step is looked at in every layer."""
+    def _went_wrong(self, step: int, lr: float, loss: float, norm: float, moved: bool = False) -> WorkFailed:
+        what = f"the {_not_finite(loss, norm)} is no longer finite at step {step + 1} (learning rate {lr:.3g})"
+        return self._not_finite(what, step, moved)
+
+    def _not_finite(self, what: str, step: int, moved: bool = False) -> WorkFailed:
+        """The error that names the layer and the remedy; for that the batch of a step is looked at in every layer.
+
+        moved: whether the weights have moved since that step: if it has spoilt them, they no longer tell the layer.
+        """
         x, target = self.batch(step)
         fault = first_nonfinite(self.model, self.loss, x, target)
+        if moved and fault is not None and fault.spoilt is not None:
+            fault = None
         found = "" if fault is None else f": {fault}"
         return WorkFailed(f"{what}{found}. {remedy(fault, x, self.dataset, self.recipe.lr, step == 0)}")
 
@@ -210,15 +244,16 @@ class Trainer:
         classes = self.validation.coding.classes
         predicted, losses = [], []
         for x, target in zip(self.validation.images, self.validation.targets, strict=True):
-            logits = predict_logits(self.model, x.astype(self.model.dtype, copy=False))
-            predicted.append(probabilities(logits).argmax(axis=0))
+            image, truth = self._placed(padded(self.model, x.astype(self.model.dtype, copy=False)), target[None])
+            logits = logits_of_padded(self.model, image, target.shape)
+            predicted.append(device.to_host(probabilities(logits).argmax(axis=0)))
             with no_grad():
-                losses.append(self.loss(logits[None], target[None]).item())
+                losses.append(self.loss(logits[None], truth).data)
         score = metrics.score(predicted, self.validation.truth, classes)
         counts = np.sum([np.bincount(p.ravel(), minlength=classes) for p in predicted], axis=0)
         return {
             "score": float(score),
-            "validation_loss": float(np.mean(losses)),
+            "validation_loss": float(np.mean(device.numbers(losses))),
             "predicted": (counts / counts.sum()).tolist(),
         }
 
@@ -237,7 +272,7 @@ class Trainer:
         timing: dict[str, float] | None = None,
     ) -> History:
         """All the steps that are left, with a record for `report` every few of them."""
-        history, clock = state.history, _Clock(state.seconds)
+        history, clock, last_loss = state.history, _Clock(state.seconds), _LastLoss()
         self.model.train()
         try:
             while True:
@@ -249,7 +284,7 @@ class Trainer:
                     state.losses.append(self.step(state.done, lr))
                     state.done += 1
                 clock.images += self.recipe.batch_size
-                progress(state.done, state.losses[-1])
+                progress(state.done, last_loss(state.losses[-1]))
         except KeyboardInterrupt:
             if not self.torn and history.stopped_by != "time":
                 self._keep(keeper, state, True)
@@ -295,6 +330,7 @@ class Trainer:
         history, done = state.history, state.done
         if state.recorded or not (look or budget.falls_due(done, history.steps, REPORTS)):
             return False
+        self.settle(state)
         record: dict[str, Any] = {"step": done, "steps": history.steps}
         if done:
             record |= {"lr": learning_rate(self.recipe, done - 1, history.steps), **clock.summary(state.losses)}
@@ -315,13 +351,16 @@ class Trainer:
     def _keep(self, keeper: Keeper | None, state: State, always: bool) -> None:
         """A checkpoint, if it is time for one; never of weights that are not finite."""
         if keeper is not None and keeper.is_due(state, always):
+            self.settle(state)
             self._check_state(state.done)
             keeper.write(state)
 
     def _check_state(self, done: int) -> None:
         """WorkFailed where a weight, or an estimate of batch norm, is not finite after so many steps."""
-        for name, array in self.model.state_dict().items():
-            if not is_finite(array):
+        state = self.model.state_dict()
+        finite = device.numbers([np.isfinite(array).all() for array in state.values()])
+        for name, right in zip(state, finite, strict=True):
+            if not right:
                 raise self._not_finite(f"{name} is not finite after {done} steps", done)
 
 
@@ -329,7 +368,7 @@ class _Rewind:
     """What a step changes before the weights move: estimates of batch norm, and dropout's random numbers."""
 
     def __init__(self, model: UNet) -> None:
-        buffers = (array for _, array in model.named_arrays() if isinstance(array, np.ndarray))
+        buffers = (array for _, array in model.named_arrays() if not isinstance(array, Tensor))
         self.buffers = [(array, array.copy()) for array in buffers]
         generators = (module.rng.bit_generator for module in model.modules() if isinstance(module, Dropout))
         self.generators = [(generator, generator.state) for generator in generators]
@@ -339,6 +378,26 @@ class _Rewind:
             array[...] = before
         for generator, state in self.generators:
             generator.state = state
+
+
+class _LastLoss:
+    """A step's loss as a number to be shown; one that lies on a device is fetched only now and then."""
+
+    def __init__(self) -> None:
+        self.value, self.next_time = math.nan, -math.inf
+
+    def __call__(self, loss: Any) -> float:
+        if not kernels.on_device(loss):
+            return loss
+        if time.monotonic() >= self.next_time:
+            (self.value,) = device.numbers([loss])
+            self.next_time = time.monotonic() + SHOWN_LOSS
+        return self.value
+
+
+def _not_finite(loss: float, norm: float) -> str | None:
+    """What of a step is not finite, if anything."""
+    return "loss" if not math.isfinite(loss) else "gradient" if not math.isfinite(norm) else None
 
 
 class _Clock:
@@ -421,6 +480,8 @@ def evenly(dataset: Dataset, count: int) -> Dataset:
 def _check_fit(model: UNet, dataset: Dataset) -> None:
     if not isinstance(dataset, Dataset):
         raise UsageError("training needs a Dataset: minunet.data.from_arrays(images, masks) makes one, or load_folder")
+    if device.current() == "cuda" and model.device == "cpu":
+        raise UsageError('the backend in force is "cuda", and the model lies on the CPU: model.to("cuda") moves it')
     channels = dataset.channels
     needed = model.in_channels
     if channels != needed:

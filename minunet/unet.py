@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import device as devices
 from . import display, kernels
 from . import functional as F
 from .autograd import Array, Tensor, grad_enabled
@@ -69,6 +70,8 @@ class UNet(Module):
     norm: None, or "batch" for batch norm after every 3 x 3 convolution, which then has no bias.
     dropout: probability of dropping after the deepest level and after the bottleneck, in training only.
     seed: of the weights N(0, sqrt(2 / incoming nodes)), biases 0, and of dropout.
+
+    A model lies on the CPU, unless the backend in force is "cuda"; `to` moves it.
     """
 
     def __init__(
@@ -115,6 +118,7 @@ class UNet(Module):
             channels = f
         self.ups = ModuleList(*ups)
         self.final_conv = Conv2d(channels, out_channels, 1, rng=rng, dtype=dtype)
+        self.to(devices.current())
 
     def forward(self, x: Tensor) -> Tensor:
         """x (N, in_channels, H, W) -> logits (N, out_channels, H', W'); ValueError for a size that does not fit."""
@@ -125,7 +129,7 @@ class UNet(Module):
         cropped = self.padding == "valid"
         skips: list[tuple[Tensor, Array]] = []
         for features, down in zip(self.features, self.downs, strict=True):
-            first, second = (None, None) if cropped else self._halves(len(x.data), features, x.shape[2:])
+            first, second = (None, None) if cropped else self._halves(x.data, features, x.shape[2:])
             x = down(x, out=first, keep=not cropped)
             skips.append((x, second))
             x = F.max_pool2d(x, 2)
@@ -135,7 +139,7 @@ class UNet(Module):
             skip, room = skips.pop()
             size = (2 * x.shape[2], 2 * x.shape[3])
             if cropped:
-                first, room = self._halves(len(x.data), features, size)
+                first, room = self._halves(x.data, features, size)
                 skip = F.center_crop(skip, size, out=first)
                 del first
             up = self.ups[2 * level]
@@ -145,14 +149,21 @@ class UNet(Module):
             x = self.ups[2 * level + 1](x)
         return self.final_conv(x)
 
-    def _halves(self, images: int, features: int, size: Sequence[int]) -> tuple[Array, Array]:
-        """Two arrays (images, features, *size) that are the halves of one."""
-        joint = kernels.empty((images, 2 * features, *size), self.dtype)
+    def _halves(self, x: Array, features: int, size: Sequence[int]) -> tuple[Array, Array]:
+        """Two arrays (len(x), features, *size) that are the halves of one, where x lies."""
+        joint = kernels.empty((len(x), 2 * features, *size), self.dtype, like=x)
         return joint[:, :features], joint[:, features:]
 
     def __call__(self, x: Any, **options: Any) -> Tensor:
-        """Logits of x (N, C, H, W); an array is taken in the model's dtype, a Tensor must have it."""
-        return self.forward(x if isinstance(x, Tensor) else Tensor(np.asarray(x, self.dtype)), **options)
+        """Logits of x (N, C, H, W); an array is taken in the model's dtype, a Tensor must have it.
+
+        What lies on the host is brought to a model on a GPU.
+        """
+        on_gpu = "cuda" in (self.device, devices.current())
+        if not isinstance(x, Tensor):
+            x = x.astype(self.dtype, copy=False) if kernels.on_device(x) else np.asarray(x, self.dtype)
+            x = Tensor(devices.upload(x)[0] if on_gpu and not kernels.on_device(x) else x)
+        return self.forward(F.to_device(x) if on_gpu else x, **options)
 
     def _checked(self, x: Tensor) -> Tensor:
         if x.data.ndim != 4 or x.shape[1] != self.in_channels:

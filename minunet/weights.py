@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from minunet import npz, safetensors
+from minunet import device, npz, safetensors
 from minunet.data.coding import Coding
 from minunet.data.preprocessing import Preprocessing
 from minunet.files import atomic_write
@@ -43,7 +43,7 @@ _PATH = str | os.PathLike[str]
 
 
 def save(model: UNet, path: _PATH, dtype: Any = None) -> None:
-    """Write the model to a `.safetensors` or `.npz` file that `load` reads.
+    """Write the model, wherever it lies, to a `.safetensors` or `.npz` file that `load` reads.
 
     `dtype` (float16, float32 or float64; default: the model's) is that of the floating tensors
     in the file. A file of float16 is loaded as a float32 model.
@@ -56,7 +56,7 @@ def save(model: UNet, path: _PATH, dtype: Any = None) -> None:
         raise ValueError(f"dtype is {stored}, expected float16, float32 or float64")
     computed = "float64" if stored == np.float64 else "float32"
     architecture = {**model.architecture, "dtype": computed}
-    tensors = {name: _convert(name, a, stored) for name, a in model.state_dict().items()}
+    tensors = {name: _convert(name, device.to_host(a), stored) for name, a in model.state_dict().items()}
     _check_architecture(architecture)
     _check_state(tensors, architecture)  # what is written can be loaded
     description = describe(model) | {"architecture": architecture}
@@ -66,6 +66,7 @@ def save(model: UNet, path: _PATH, dtype: Any = None) -> None:
 def load(path: _PATH) -> UNet:
     """The model that `save` wrote to `path`, in evaluation mode, with preprocessing and coding.
 
+    It lies on the CPU, unless the backend in force is "cuda".
     Raises FileNotFoundError for a missing file and FileFormatError, with what was found and what
     was expected, for any file that is not wholly a model of this format.
     """
@@ -123,13 +124,13 @@ def read_tensors(path: _PATH) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
 
 def write_tensors(path: _PATH, tensors: dict[str, np.ndarray], metadata: dict[str, str] | None = None) -> None:
-    """Write arrays of any strides and byte order, and texts, to a `.safetensors` or `.npz` file.
+    """Write arrays of any strides, byte order and device, and texts, to a `.safetensors` or `.npz` file.
 
     The file appears whole or not at all. Raises ValueError for a dtype or name that the format
     does not have.
     """
     writer = _format(path)
-    arrays = {name: np.asarray(array) for name, array in tensors.items()}
+    arrays = {name: np.asarray(device.to_host(array)) for name, array in tensors.items()}
     for name, array in arrays.items():
         if array.dtype.newbyteorder("<") not in DTYPES.values():
             raise ValueError(f"tensor {name} has the dtype {array.dtype}, which files do not hold")

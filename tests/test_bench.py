@@ -306,7 +306,7 @@ def test_cases_by_filter_and_dtype():
     assert {c.name.removesuffix("-float64") for c in layers} == {
         c.name.removesuffix("-float32") for c in cases.select("bench", "conv2d")
     }
-    (one,) = kernels.select("relu", "n2-c3", "float32")
+    (one,) = kernels.select("relu", "n2-c3-", "float32")
     assert one.purpose == "test"
     with pytest.raises(UsageError, match=r"no case of relu has 'c999' in its name; .*\n  relu-n"):
         kernels.select("relu", "c999", "float32")

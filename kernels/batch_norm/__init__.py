@@ -13,13 +13,14 @@ KERNEL = Kernel(
         Variant("reference", "numpy", "the definition: one array operation after the other"),
         Variant("blocks", "numpy", "one pass a step, a block of pixels at a time, on all threads"),
         Variant("loops", "numba", "one pass a step; sums in fixed blocks of rows"),
+        Variant("cuda_loops", "cuda", "one pass a step; sums in fixed blocks of pixels, then over the blocks"),
     ),
 )
 
 
 def statistics(x: np.ndarray, mean=None, variance=None):
     """x (N, C, H, W) -> mean (C,), biased variance (C,)."""
-    mean, variance = result(mean, x.shape[1:2], x.dtype), result(variance, x.shape[1:2], x.dtype)
+    mean, variance = result(mean, x.shape[1:2], x), result(variance, x.shape[1:2], x)
     KERNEL.run("statistics", x=x, mean=mean, variance=variance)
     return mean, variance
 
@@ -27,7 +28,7 @@ def statistics(x: np.ndarray, mean=None, variance=None):
 def normalize(x, mean, inv_std, weight, bias, relu=False, out=None):
     """x (N, C, H, W), the rest (C,) -> y = weight (x - mean) inv_std + bias, or max(y, 0) with `relu`, like x."""
     _check(x, mean=mean, inv_std=inv_std, weight=weight, bias=bias)
-    out = result(out, x.shape, x.dtype)
+    out = result(out, x.shape, x)
     KERNEL.run("normalize", x=x, mean=mean, inv_std=inv_std, weight=weight, bias=bias, relu=relu, out=out)
     return out
 
@@ -39,7 +40,7 @@ def backward_parameters(grad, x, mean, inv_std, weight, bias, relu=False, grad_w
     """
     expect("batch_norm: grad", grad, x.shape, x)
     _check(x, mean=mean, inv_std=inv_std, weight=weight, bias=bias)
-    grad_weight, grad_bias = result(grad_weight, mean.shape, x.dtype), result(grad_bias, mean.shape, x.dtype)
+    grad_weight, grad_bias = result(grad_weight, mean.shape, x), result(grad_bias, mean.shape, x)
     KERNEL.run(
         "backward_parameters",
         grad=grad,
@@ -59,7 +60,7 @@ def backward_input(grad, x, mean, inv_std, weight, bias, relu, mean_grad, mean_g
     """grad, x (N, C, H, W), the rest (C,) -> gradient of x; zero means in evaluation; `relu` as above."""
     expect("batch_norm: grad", grad, x.shape, x)
     _check(x, mean=mean, inv_std=inv_std, weight=weight, bias=bias, mean_grad=mean_grad, mean_grad_xhat=mean_grad_xhat)
-    out = result(out, x.shape, x.dtype)
+    out = result(out, x.shape, x)
     KERNEL.run(
         "backward_input",
         grad=grad,

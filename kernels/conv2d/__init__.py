@@ -13,18 +13,20 @@ FEW_TILES = {"numba": 4, "numpy": 32}  # as many tiles of 4 x 4 outputs pay for 
 
 
 LARGE = {
-    "fast": {"numpy": "winograd_gemm", "numba": "winograd4"},
-    "exact": {"numpy": "im2col", "numba": "direct"},
+    "fast": {"numpy": "winograd_gemm", "numba": "winograd4", "cuda": "cuda_implicit"},
+    "exact": {"numpy": "im2col", "numba": "direct", "cuda": "cuda_implicit"},
 }
 
 
 def rule(backend, arguments):
     """Winograd's F(4x4, 3x3) for 3 x 3 kernels in float32 where it pays and the policy allows it; else every product.
 
-    It depends on shapes, dtype and policy alone.
+    On a GPU every product is computed.  The rule depends on shapes, dtype and policy alone.
     """
     if not arguments:  # asked in general: what 3 x 3 kernels of many channels get
         return LARGE[current_policy()][backend]
+    if backend == "cuda":
+        return "cuda_implicit"
     weight = arguments["weight"] if "weight" in arguments else arguments["out"]
     outputs = arguments["grad"] if "grad" in arguments else arguments["out"]
     o, c, *size = weight.shape
@@ -53,6 +55,10 @@ KERNEL = Kernel(
         Variant("few_channels", "numba", "sums of few taps stay in registers and are written once: for first layers"),
         Variant("winograd2", "numba", "Winograd F(2x2, 3x3): 16 multiplications for every 36"),
         Variant("winograd4", "numba", "Winograd F(4x4, 3x3): 36 multiplications for every 144", exact=False),
+        Variant("cuda_im2col", "cuda", "patches copied into columns, then a product in tiles of shared memory"),
+        Variant("cuda_implicit", "cuda", "patches gathered into shared memory, 8 x 8 outputs a thread in registers"),
+        Variant("cuda_tensor", "cuda", "the same product by tensor cores, of numbers rounded to TF32",
+                product_error=2**-10),
     ),
     rule=rule,
 )
@@ -84,7 +90,7 @@ def forward(
     expect("conv2d: weight", weight, weight.shape, x)
     if bias is not None:
         expect("conv2d: bias", bias, shape[1:2], x)
-    out = result(out, shape, x.dtype)
+    out = result(out, shape, x)
     if out.size:  # an empty batch leaves nothing to compute
         KERNEL.run("forward", x=x, weight=weight, bias=bias, padding=padding, relu=relu, out=out)
     return out
@@ -94,7 +100,7 @@ def backward_input(grad: np.ndarray, weight: np.ndarray, padding: int, size: tup
     """grad (N, O, H', W') -> gradient of x (N, C, *size)."""
     shape = (len(grad), weight.shape[1], *size)
     expect("conv2d: grad", grad, output_shape(shape, weight.shape, padding), weight)
-    out = result(out, shape, grad.dtype)
+    out = result(out, shape, grad)
     if out.size:
         KERNEL.run("backward_input", grad=grad, weight=weight, padding=padding, out=out)
     return out
@@ -104,7 +110,7 @@ def backward_weight(grad: np.ndarray, x: np.ndarray, padding: int, kernel_size: 
     """grad (N, O, H', W'), x (N, C, H, W) -> gradient of weight (O, C, *kernel_size)."""
     shape = (grad.shape[1], x.shape[1], *kernel_size)
     expect("conv2d: grad", grad, output_shape(x.shape, shape, padding), x)
-    out = empty_weight(shape, grad.dtype) if out is None else result(out, shape, grad.dtype)
+    out = empty_weight(shape, grad.dtype, grad) if out is None else result(out, shape, grad)
     if grad.size:
         KERNEL.run("backward_weight", grad=grad, x=x, padding=padding, out=out)
     else:
@@ -112,6 +118,6 @@ def backward_weight(grad: np.ndarray, x: np.ndarray, padding: int, kernel_size: 
     return out
 
 
-def empty_weight(shape, dtype):
-    """A fresh weight array; weights stay in plain C order, as they are stored in files."""
-    return empty((prod(shape),), dtype).reshape(shape)
+def empty_weight(shape, dtype, like=None):
+    """A fresh weight array, where `like` lies; weights stay in plain C order, as they are stored in files."""
+    return empty((prod(shape),), dtype, like).reshape(shape)

@@ -14,6 +14,7 @@ KERNEL = Kernel(
         Variant("reference", "numpy", "the definition: one matrix product a tap, written to every s-th pixel"),
         Variant("gemm", "numpy", "one matrix product for all taps, patches put in their places"),
         Variant("direct", "numba", "the register tiles of conv2d, results scattered as they are written"),
+        Variant("cuda_implicit", "cuda", "the product of conv2d, results scattered as they are written"),
     ),
 )
 
@@ -39,7 +40,7 @@ def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None, o
     expect("conv_transpose2d: weight", weight, weight.shape, x)
     if bias is not None:
         expect("conv_transpose2d: bias", bias, shape[1:2], x)
-    out = result(out, shape, x.dtype)
+    out = result(out, shape, x)
     if out.size:  # an empty batch leaves nothing to compute
         KERNEL.run("forward", x=x, weight=weight, bias=bias, out=out)
     return out
@@ -50,7 +51,7 @@ def backward_input(grad: np.ndarray, weight: np.ndarray, out=None):
     s = weight.shape[2]
     shape = (len(grad), len(weight), grad.shape[2] // s, grad.shape[3] // s)
     expect("conv_transpose2d: grad", grad, output_shape(shape, weight.shape), weight)
-    out = result(out, shape, grad.dtype)
+    out = result(out, shape, grad)
     if out.size:
         KERNEL.run("backward_input", grad=grad, weight=weight, out=out)
     return out
@@ -60,7 +61,7 @@ def backward_weight(grad: np.ndarray, x: np.ndarray, stride: int, out=None):
     """grad (N, O, s H, s W), x (N, C, H, W) -> gradient of weight (C, O, s, s)."""
     shape = (x.shape[1], grad.shape[1], stride, stride)
     expect("conv_transpose2d: grad", grad, output_shape(x.shape, shape), x)
-    out = empty_weight(shape, grad.dtype) if out is None else result(out, shape, grad.dtype)
+    out = empty_weight(shape, grad.dtype, grad) if out is None else result(out, shape, grad)
     if grad.size:
         KERNEL.run("backward_weight", grad=grad, x=x, out=out)
     else:

@@ -13,6 +13,7 @@ KERNEL = Kernel(
         Variant("reference", "numpy", "the definition: argmax over the windows"),
         Variant("blocks", "numpy", "some rows at a time, on all threads"),
         Variant("loops", "numba", "one pass over rows of pixels, parallel over rows"),
+        Variant("cuda_loops", "cuda", "a thread a number of the output, one byte for the place"),
     ),
 )
 
@@ -27,7 +28,7 @@ def forward(x: np.ndarray, kernel_size: int, out=None, argmax=None):
     if min(h, w) < kernel_size:
         raise ValueError(f"max_pool2d: an image of {h} x {w} px is smaller than the window of {kernel_size}")
     shape = (n, c, h // kernel_size, w // kernel_size)
-    out, argmax = result(out, shape, x.dtype), result(argmax, shape, np.uint8)
+    out, argmax = result(out, shape, x), result(argmax, shape, x, np.uint8)
     KERNEL.run("forward", x=x, kernel_size=kernel_size, out=out, argmax=argmax)
     return out, argmax
 
@@ -36,6 +37,6 @@ def backward(grad: np.ndarray, argmax: np.ndarray, kernel_size: int, size: tuple
     """grad, argmax (N, C, H // k, W // k) -> gradient of x (N, C, *size)."""
     expect("max_pool2d: grad", grad, (*grad.shape[:2], size[0] // kernel_size, size[1] // kernel_size))
     expect("max_pool2d: argmax", argmax, grad.shape)
-    out = result(out, (*grad.shape[:2], *size), grad.dtype)
+    out = result(out, (*grad.shape[:2], *size), grad)
     KERNEL.run("backward", grad=grad, argmax=argmax, kernel_size=kernel_size, out=out)
     return out

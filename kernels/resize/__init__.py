@@ -12,6 +12,7 @@ KERNEL = Kernel(
     variants=(
         Variant("reference", "numpy", "the definition: one interpolation matrix an axis"),
         Variant("loops", "numba", "four weighted pixels each; the adjoint gathers, so no two threads write one place"),
+        Variant("cuda_loops", "cuda", "a thread a number; the adjoint gathers, so no two threads write one place"),
     ),
 )
 
@@ -20,13 +21,13 @@ def forward(x: np.ndarray, size: tuple[int, int], out=None):
     """x (N, C, H, W) -> (N, C, *size)."""
     if x.ndim != 4 or min(size) < 1:
         raise ValueError(f"resize: needs x (N, C, H, W) and a positive size, found shape {x.shape} and size {size}")
-    out = result(out, (*x.shape[:2], *size), x.dtype)
+    out = result(out, (*x.shape[:2], *size), x)
     KERNEL.run("forward", x=x, out=out)
     return out
 
 
 def adjoint(grad: np.ndarray, size: tuple[int, int], out=None):
     """grad (N, C, H', W') -> gradient of x (N, C, *size)."""
-    out = result(out, (*grad.shape[:2], *size), grad.dtype)
+    out = result(out, (*grad.shape[:2], *size), grad)
     KERNEL.run("adjoint", grad=grad, out=out)
     return out

@@ -13,6 +13,7 @@ KERNEL = Kernel(
         Variant("reference", "numpy", "the definition"),
         Variant("blocks", "numpy", "a stretch at a time, which stays in the cache from one operation to the next"),
         Variant("loops", "numba", "one pass over memory, on all threads"),
+        Variant("cuda_loops", "cuda", "one pass over memory"),
     ),
 )
 
@@ -35,8 +36,8 @@ def update(
     _check_lines(parameter, gradient, velocity)
     expect("sgd: gradient", gradient, parameter.shape, parameter)
     expect("sgd: velocity", velocity, parameter.shape, parameter)
-    out_parameter = result(out_parameter, parameter.shape, parameter.dtype)
-    out_velocity = result(out_velocity, parameter.shape, parameter.dtype)
+    out_parameter = result(out_parameter, parameter.shape, parameter)
+    out_velocity = result(out_velocity, parameter.shape, parameter)
     KERNEL.run(
         "update",
         parameter=parameter,
@@ -55,7 +56,7 @@ def update(
 def square_sum(gradient: np.ndarray, out=None):
     """A contiguous line of numbers, (K,) -> the sum of their squares, computed in float64: an array without axes."""
     _check_lines(gradient)
-    out = result(out, (), np.float64)
+    out = result(out, (), gradient, np.float64)
     KERNEL.run("square_sum", gradient=gradient, out=out)
     return out
 

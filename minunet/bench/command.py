@@ -44,9 +44,16 @@ class BenchOptions:
     threads: int = 2
     out: Path | None = None
     quick: bool = False
+    device: str = "cpu"
+    on_paper: bool = False
 
     def __post_init__(self) -> None:
         """UsageError for what does not go together, or does not exist."""
+        if self.on_paper and (self.kernel is not None or self.works or self.device != "cpu"):
+            raise UsageError("--on-paper speaks of the paper's network on GPUs that need not be here: it goes with "
+                             "--out and --quick alone")  # fmt: skip
+        if self.device == "cuda":
+            self._check_for_gpu()
         if self.kernel is None:
             for name in ("file", "case", "function"):
                 if getattr(self, name) is not None:
@@ -64,6 +71,14 @@ class BenchOptions:
         if self.function is not None and self.function not in functions:
             raise UsageError(f"{self.kernel} has no function {self.function!r}; it has: {', '.join(functions)}")
 
+    def _check_for_gpu(self) -> None:
+        if self.file is not None:
+            raise UsageError("--kernel FILE is timed on the CPU: leave it out with --device cuda")
+        for work in self.works:
+            if work in WORKS and work not in works.networks():
+                raise UsageError(f"--works {work} measures the CPU; with --device cuda there are: "
+                                 + ", ".join(works.networks()))  # fmt: skip
+
     def effective_rounds(self) -> int | None:
         return QUICK_ROUNDS if self.quick and self.rounds is None else self.rounds
 
@@ -74,10 +89,16 @@ def _known_kernels() -> str:
 
 def bench(options: BenchOptions) -> None:
     """Measure, show, and write `options.out`.  WorkFailed where a result is wrong: it is said, and not timed."""
+    from .gpu import command as gpu  # late: it takes Results from here
+
     mn.set_num_threads(options.threads)
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
-    if options.kernel is None:
+    if options.on_paper:
+        gpu.on_paper(options)
+    elif options.device == "cuda":
+        gpu.on_device(options)
+    elif options.kernel is None:
         _bench_networks(options)
     else:
         _bench_kernel(options)
@@ -96,26 +117,37 @@ class Results:
         self.tables: list[Callable[[Limits], report.Table]] = []
         self.records: dict[str, list[Any]] = {}
         self.wrong: list[str] = []
-        self.screen.say(*report.header(measure(), self.date))
+        self.screen.say(*self.header())
+
+    def limits(self, again: bool = False) -> Limits:
+        """Of the machine that is measured; again: measure them once more."""
+        return measure(again)
+
+    def header(self) -> list[str]:
+        """What is measured on."""
+        return report.header(self.limits(), self.date)
+
+    def machine(self) -> dict[str, Any]:
+        """The same for machines."""
+        return {"machine": report.machine(), "versions": contenders.versions()}
 
     def add(self, table: Callable[[Limits], report.Table], kind: str, record: Any) -> None:
         """Show a table; `record` is its content in results.json, in the list `kind`."""
         self.tables.append(table)
         self.records.setdefault(kind, []).append(record)
-        shown = table(measure(again=True))
+        shown = table(self.limits(again=True))
         self.wrong += [f"{shown.title}: {name} {reason}" for name, reason in shown.wrong.items()]
         self.screen.show(shown)
         self._write()
 
     def _write(self) -> None:
-        out, limits = self.options.out, measure()
+        out, limits = self.options.out, self.limits()
         if out is not None:
             tables = [report.markdown(table(limits)) for table in self.tables]
-            text = "\n\n".join([*report.header(limits, self.date), *tables, *self.notes]) + "\n"
+            text = "\n\n".join([*self.header(), *tables, *self.notes]) + "\n"
             record = {
                 "date": self.date,
-                "machine": report.machine(),
-                "versions": contenders.versions(),
+                **self.machine(),
                 "limits": report.limits_record(limits),
                 **self.records,
             }
@@ -134,12 +166,12 @@ class Results:
 
     def _draw(self, out: Path, series: list[roofline.Series], levels: dict[str, float], title: str) -> None:
         try:
-            roofline.draw(out, measure(), series, levels, title)
+            roofline.draw(out, self.limits(), series, levels, title)
         except MissingExtra as error:
             self.screen.say("", f"no roofline is drawn: {error}")
 
 
-def _progress(text: str) -> None:
+def progress(text: str) -> None:
     """What is going on, apart from the results."""
     print(f"... {text}", file=sys.stderr, flush=True)
 
@@ -154,7 +186,7 @@ def _bench_networks(options: BenchOptions) -> None:
     for work in works.networks(options.quick).values():
         for mode in work.modes if work.name in chosen else ():
             names = contenders.available(mode)
-            _progress(f"{work.title}, {work.size}, {works.MODES[mode]}: {len(names)} contenders")
+            progress(f"{work.title}, {work.size}, {works.MODES[mode]}: {len(names)} contenders")
             comparison = networks.compare(work, mode, names, options.threads, options.effective_rounds())
             results.add(partial(report.network_table, comparison), "networks", report.network_record(comparison))
             if (work.name, mode) == ("paper", "infer"):
@@ -173,7 +205,7 @@ def _add_scaling(options: BenchOptions, results: Results) -> None:
     found = []
     for name in contenders.available():
         if name in SCALED:
-            _progress(f"cost per pixel of {name}")
+            progress(f"cost per pixel of {name}")
             found.append(networks.scale(sizes, name, options.threads, options.effective_rounds()))
     if not found:
         found = [networks.scale(sizes, "minunet numpy", options.threads, options.effective_rounds())]
@@ -189,7 +221,7 @@ def _add_memory(options: BenchOptions, results: Results) -> None:
         work = works.networks(options.quick)[name]
         peaks: dict[str, dict[str, int]] = {}
         for contender in (c for c in contenders.available() if c in memory.COUNTED):
-            _progress(f"peak memory of {contender}, {work.title}, {work.size}")
+            progress(f"peak memory of {contender}, {work.title}, {work.size}")
             peaks[contender] = {
                 mode: memory.peak(work, mode, contender, options.threads) for mode in works.MODES
             }
@@ -203,7 +235,7 @@ def _add_layers(options: BenchOptions, results: Results) -> list[roofline.Series
     model = paper.model()
     series = []
     for name in [c for c in contenders.available() if c in LAYERED] or ["minunet numpy"]:
-        _progress(f"layers of {name}")
+        progress(f"layers of {name}")
         with contenders.way(name.split()[1]):
             found = explain(model, paper.shape[2:], paper.shape[0], runs=options.effective_rounds() or 5)
         record = {"contender": name, "rows": _layer_records(found)}
@@ -241,7 +273,7 @@ def _bench_kernel(options: BenchOptions) -> None:
     points: dict[str, list[tuple[float, float]]] = {}
     for case in chosen:
         for function in [options.function] if options.function else KERNELS[options.kernel].functions:
-            _progress(f"{case.name}: {function}")
+            progress(f"{case.name}: {function}")
             timing = kernels.measure(case, function, given, options.threads, options.effective_rounds())
             results.add(partial(report.kernel_table, timing), "kernels", report.kernel_record(timing))
             for name in timing.seconds:
@@ -255,7 +287,7 @@ def _users_own(path: Path, kernel: str, dtype: str) -> kernels.Given:
     """The user's file as one more variant; WorkFailed where its results are wrong, and then nothing is timed."""
     module = user_kernel.load(path, KERNELS[kernel])
     given = kernels.Given(path.name, module, exact=getattr(module, "EXACT", True))
-    _progress(f"{path}: the small cases")
+    progress(f"{path}: the small cases")
     fault = kernels.verify(given, kernel, dtype)
     if fault:
         raise WorkFailed(f"{path} is wrong, so it is not timed:\n  {fault}")

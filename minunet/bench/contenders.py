@@ -17,6 +17,8 @@ import numpy as np
 
 import minunet as mn
 import minunet.functional as F
+from minunet.device import to_host
+from minunet.kernels import cuda
 
 LR, MOMENTUM = 1e-4, 0.9  # small: the weights should be the same kind of numbers in every round
 
@@ -30,6 +32,8 @@ NEEDS = {
     "ONNX Runtime": ("onnx", "onnxruntime"),
     "OpenVINO": ("onnx", "openvino"),
 }
+# On a GPU, where there is one.
+ON_DEVICE = ("minunet cuda", "PyTorch cuda", "PyTorch cuda channels_last", "PyTorch cuda channels_last TF32")
 TRAINED = ("minunet fast", "minunet exact", "minunet numpy", "PyTorch", "PyTorch channels_last")
 
 
@@ -53,6 +57,20 @@ def missing() -> list[str]:
     return [name for name in NEEDS if name not in available()]
 
 
+def on_device() -> list[str]:
+    """Names of the contenders that find a GPU."""
+    return [name for name in ON_DEVICE if (torch_on_device() if is_torch(name) else cuda.is_available())]
+
+
+def torch_on_device() -> bool:
+    """Whether PyTorch is here and finds a GPU."""
+    if find_spec("torch") is None:
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
 def is_torch(name: str) -> bool:
     return name.startswith("PyTorch")
 
@@ -64,7 +82,8 @@ def make(name: str, model: mn.UNet, shape: tuple[int, ...], threads: int) -> Any
     if name == "OpenVINO":
         return OpenVino(model, shape, threads)
     if is_torch(name):
-        return Torch(model, threads, channels_last=name.endswith("channels_last"))
+        device = "cuda" if "cuda" in name else "cpu"
+        return Torch(model, threads, "channels_last" in name, device, tf32="TF32" in name)
     mn.set_num_threads(threads)
     return Minunet(model, name.split()[1])
 
@@ -84,24 +103,26 @@ def _version(library: str) -> str:
 
 @contextmanager
 def way(kind: str) -> Iterator[None]:
-    """Backend and policy of minunet "fast", "exact" or "numpy", inside the block."""
-    with mn.use_backend("numpy" if kind == "numpy" else "numba"), mn.policy("exact" if kind == "exact" else "fast"):
+    """Backend and policy of minunet "fast", "exact", "numpy" or "cuda", inside the block."""
+    backend = kind if kind in ("numpy", "cuda") else "numba"
+    with mn.use_backend(backend), mn.policy("exact" if kind == "exact" else "fast"):
         yield
 
 
 class Minunet:
-    """minunet itself; kind: "fast" or "exact", its policies on Numba, or "numpy"."""
+    """minunet itself; kind: "fast" or "exact", its policies on Numba, or "numpy", or "cuda"."""
 
     def __init__(self, model: mn.UNet, kind: str) -> None:
         self.kind = kind
         self.model = mn.UNet(**model.architecture)
         self.model.load_state_dict(model.state_dict())
+        self.model.to("cuda" if kind == "cuda" else "cpu")
         self.optimizer = mn.SGD(self.model.parameters(), lr=LR, momentum=MOMENTUM)
 
     def infer(self, x: np.ndarray) -> np.ndarray:
         self.model.eval()
         with way(self.kind), mn.no_grad():
-            return self.model(x).numpy()
+            return to_host(self.model(x).data)
 
     def train(self, x: np.ndarray, target: np.ndarray) -> float:
         self.model.train()
@@ -113,43 +134,52 @@ class Minunet:
             return loss.item()
 
     def gradients(self) -> dict[str, np.ndarray]:
-        return {name: p.grad for name, p in self.model.named_parameters() if p.grad is not None}
+        return {name: to_host(p.grad) for name, p in self.model.named_parameters() if p.grad is not None}
 
 
 class Torch:
-    """PyTorch on the CPU; `channels_last` is its memory format of that name."""
+    """PyTorch on the CPU or a GPU ("cuda"); `channels_last` is its memory format of that name.
 
-    def __init__(self, model: mn.UNet, threads: int, channels_last: bool) -> None:
+    tf32: whether a GPU's tensor cores may round what goes into convolutions; cuDNN tries its algorithms and keeps the
+    fastest.
+    """
+
+    def __init__(
+        self, model: mn.UNet, threads: int, channels_last: bool, device: str = "cpu", tf32: bool = False
+    ) -> None:
         import torch
 
         from . import torch_networks
 
-        self.torch = torch
+        self.torch, self.device, self.tf32 = torch, device, tf32
         torch.set_num_threads(threads)
+        torch.backends.cudnn.benchmark = True
         self.format = torch.channels_last if channels_last else torch.contiguous_format
         kind = "paper" if model.padding == "valid" else "article"
         network = torch_networks.build(kind, model.in_channels, model.out_channels, model.features)
-        self.model = torch_networks.load(network, model.state_dict()).to(memory_format=self.format)
+        self.model = torch_networks.load(network, model.state_dict()).to(device, memory_format=self.format)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=LR, momentum=MOMENTUM, fused=True)
 
     def _tensor(self, x: np.ndarray) -> Any:
-        return self.torch.from_numpy(x).contiguous(memory_format=self.format)
+        self.torch.backends.cudnn.allow_tf32 = self.tf32
+        return self.torch.from_numpy(x).to(self.device).contiguous(memory_format=self.format)
 
     def infer(self, x: np.ndarray) -> np.ndarray:
         self.model.eval()
         with self.torch.inference_mode():
-            return self.model(self._tensor(x)).numpy()
+            return self.model(self._tensor(x)).cpu().numpy()
 
     def train(self, x: np.ndarray, target: np.ndarray) -> float:
         self.model.train()
         self.optimizer.zero_grad()
-        loss = self.torch.nn.functional.cross_entropy(self.model(self._tensor(x)), self.torch.from_numpy(target))
+        classes = self.torch.from_numpy(target).to(self.device)
+        loss = self.torch.nn.functional.cross_entropy(self.model(self._tensor(x)), classes)
         loss.backward()
         self.optimizer.step()
         return loss.item()
 
     def gradients(self) -> dict[str, np.ndarray]:
-        return {name: p.grad.numpy() for name, p in self.model.named_parameters()}
+        return {name: p.grad.cpu().numpy() for name, p in self.model.named_parameters()}
 
 
 class OnnxRuntime:

@@ -60,13 +60,13 @@ class TorchLayer:
     def backward_input(self, grad, weight, padding):
         n, _, h, w = grad.shape
         size = (h + weight.shape[2] - 1 - 2 * padding, w + weight.shape[3] - 1 - 2 * padding)
-        x = self.torch.empty((n, weight.shape[1], *size), dtype=grad.dtype).contiguous(memory_format=self.format)
+        x = grad.new_empty((n, weight.shape[1], *size)).contiguous(memory_format=self.format)
         return self._backward(grad, x, weight, padding, (True, False, False))[0]
 
     def backward_weight(self, grad, x, padding):
         kernel = [x.shape[axis] + 2 * padding - grad.shape[axis] + 1 for axis in (2, 3)]
         shape = (grad.shape[1], x.shape[1], *kernel)
-        weight = self.torch.empty(shape, dtype=grad.dtype).contiguous(memory_format=self.format)
+        weight = grad.new_empty(shape).contiguous(memory_format=self.format)
         return self._backward(grad, x, weight, padding, (False, True, False))[1]
 
     def _backward(self, grad, x, weight, padding, wanted):

@@ -20,6 +20,7 @@ LOGITS = 1e-3  # largest difference from float64, in standard deviations of the 
 LOSS = 1e-3  # relative
 COSINE = 0.999  # of a gradient with the reference's
 LARGEST = 6  # parameters whose gradients are compared
+TRUSTED = ("PyTorch", "minunet exact", "minunet numpy")
 CHECKED = -2  # the round whose input is checked; timing begins with round -1
 
 
@@ -74,7 +75,10 @@ def compare(
     comparison = Comparison(work, mode)
     rivals = _made(names, model, work, threads, comparison.wrong)
     x, target = work.draw(CHECKED, model)
-    errors = _inference_errors(rivals, work, x) if mode == "infer" else _training_errors(rivals, x, target)
+    if mode == "infer":
+        errors = _inference_errors(rivals, work, x)
+    else:
+        errors = _training_errors(rivals, x, target, lambda name: contenders.make(name, model, work.shape, threads))
     comparison.wrong |= {name: fault for name, (_, fault) in errors.items() if fault}
     rivals = {name: rival for name, rival in rivals.items() if name not in comparison.wrong}
     if mode == "infer":
@@ -113,13 +117,28 @@ def _inference_errors(rivals, work, x) -> dict[str, tuple[float, str]]:
     return found
 
 
-def _training_errors(rivals, x, target) -> dict[str, tuple[float, str]]:
-    """The same for a training step, against the first of PyTorch, minunet exact and minunet numpy that is here."""
-    steps, found = _attempt(rivals, lambda rival: (rival.train(x, target), rival.gradients()))
-    trusted = next((name for name in ("PyTorch", "minunet exact", "minunet numpy") if name in steps), None)
-    if trusted is None:
+def _training_errors(rivals, x, target, make) -> dict[str, tuple[float, str]]:
+    """The same for a training step, against the first of PyTorch, minunet exact and minunet numpy that takes part.
+
+    Where none does, make(name) is asked for the best that there is.
+    """
+    def step(rival):
+        return rival.train(x, target), rival.gradients()
+
+    steps, found = _attempt(rivals, step)
+    if not steps:
         return found
-    expected_loss, expected = steps[trusted]
+    trusted = next((name for name in TRUSTED if name in steps), None)
+    if trusted is None:
+        trusted = next(name for name in TRUSTED[1:] if name in contenders.available("train"))
+        expected_loss, expected = step(make(trusted))
+        return found | _step_errors(steps, trusted, expected_loss, expected)
+    return found | _step_errors(steps, trusted, *steps[trusted])
+
+
+def _step_errors(steps, trusted, expected_loss, expected) -> dict[str, tuple[float, str]]:
+    """What is wrong with each step, beside that of the trusted one."""
+    found = {}
     largest = sorted(expected, key=lambda name: -expected[name].size)[:LARGEST]
     for name, (loss, gradients) in steps.items():
         # A NaN is the worst cosine of all.

@@ -8,6 +8,7 @@ import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from math import isnan
 from statistics import median
 from typing import Any
 
@@ -21,7 +22,8 @@ from .works import MODES, Work
 
 WIDEST = 140  # characters, of a table that shows layers
 PEERS = {
-    "PyTorch": ("PyTorch", "PyTorch channels_last"),
+    "PyTorch": ("PyTorch", "PyTorch channels_last", "PyTorch cuda", "PyTorch cuda channels_last"),
+    "PyTorch TF32": ("PyTorch cuda channels_last TF32",),
     "ONNX Runtime": ("ONNX Runtime",),
     "OpenVINO": ("OpenVINO",),
 }
@@ -56,7 +58,7 @@ def network_table(comparison: Comparison, limits: Limits) -> Table:
             milliseconds(result.median),
             milliseconds(median(result.after_rest)),
             f"{result.rate / 1e9:.0f}",
-            f"{result.rate / limits.peak['float32']:.0%}",
+            percent(result.rate / limits.peak["float32"]),
             *(f"{comparison.ratio(members, result):.2f}" for members in peers.values()),
             f"{result.error:.1e}",
         )
@@ -115,9 +117,9 @@ def rate_table(title: str, timed: Sequence[tuple[str, float, cost.Cost]], limits
             name,
             milliseconds(seconds),
             f"{done.flops / seconds / 1e9:.1f}" if done.flops else "",
-            f"{done.flops / seconds / limits.peak[done.dtype]:.0%}" if done.flops else "",
+            percent(done.flops / seconds / limits.peak[done.dtype]) if done.flops else "",
             f"{done.bytes / seconds / 1e9:.1f}",
-            f"{done.share(seconds, limits):.0%}",
+            percent(done.share(seconds, limits)),
         )
         for name, seconds, done in timed
     ]
@@ -128,6 +130,11 @@ def layer_table(name: str, explanation: Explanation, limits: Limits) -> Table:
     """A network layer by layer."""
     cells = replace(explanation, limits=limits).cells()
     return Table(f"{name}: {explanation.title}", HEAD, cells, LEFT)
+
+
+def percent(share: float) -> str:
+    """Nothing where it is not known: a GPU may not tell its clocks."""
+    return "" if isnan(share) else f"{share:.0%}"
 
 
 def milliseconds(seconds: float) -> str:

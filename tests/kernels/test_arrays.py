@@ -58,11 +58,11 @@ def test_flat_and_writable_flat_are_each_others_inverse(step):
 
 def test_a_result_must_fit():
     out = np.empty((2, 3), np.float32)
-    assert arrays.result(out, (2, 3), np.float32) is out
-    assert arrays.result(None, (2, 3), np.float64).shape == (2, 3)
+    assert arrays.result(out, (2, 3), out) is out
+    assert arrays.result(None, (2, 3), out, np.uint8).dtype == np.uint8
     for shape, dtype in (((3, 2), np.float32), ((2, 3), np.float64)):
         with pytest.raises(ValueError, match=r"out must be .*, found \(2, 3\) float32"):
-            arrays.result(out, shape, dtype)
+            arrays.result(out, shape, out, dtype)
 
 
 def test_rooms_refuse_what_compiled_code_would_read_or_write_past(backend):
