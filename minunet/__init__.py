@@ -15,11 +15,11 @@ from .predict import predict
 from .unet import UNet
 
 if TYPE_CHECKING:
-    from .data import separate_touching
+    from .data import elastic_deform, separate_touching, weight_map
     from .evaluation import evaluate
     from .explanation import explain
     from .gradient_check import gradcheck
-    from .metrics import label_instances
+    from .instances import label_instances
     from .notebook import show
     from .train import fit
     from .weights import FileFormatError, load, save
@@ -29,15 +29,17 @@ __version__ = "0.1.0"
 # What stands above the network is imported when it is first used: `import minunet` costs NumPy and little more.
 _LATER = {
     "FileFormatError": "weights",
+    "elastic_deform": "data",
     "evaluate": "evaluation",
     "explain": "explanation",
     "fit": "train",
     "gradcheck": "gradient_check",
-    "label_instances": "metrics",
+    "label_instances": "instances",
     "load": "weights",
     "save": "weights",
     "separate_touching": "data",
     "show": "notebook",
+    "weight_map": "data",
 }
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "FileFormatError",
     "Tensor",
     "UNet",
+    "elastic_deform",
     "evaluate",
     "explain",
     "fit",
@@ -63,6 +66,7 @@ __all__ = [
     "set_num_threads",
     "show",
     "use_backend",
+    "weight_map",
 ]
 
 

@@ -1,4 +1,4 @@
-"""Scores, the baselines that they stand beside, and cells counted as instances.
+"""Scores of masks, and the baselines that they stand beside.
 
 Mean IoU of cells: the IoU of the foreground in an image, 1 where prediction and truth are both
 empty, averaged over the images. Mean IoU of classes: the IoU of each class, pooled over all images
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from minunet.data.preprocessing import luminance
-from minunet.extras import require
 
 if TYPE_CHECKING:
     from minunet.data.dataset import Dataset
@@ -175,24 +174,6 @@ def _best_sides(bright: list[np.ndarray], truths: list[np.ndarray], classes: int
         return mean_iou_classes(counts)
 
     return max(permutations(range(classes), 2), key=score_of)
-
-
-def label_instances(
-    probability: np.ndarray, threshold: float = 0.5, min_size: int = 10
-) -> np.ndarray:
-    """Foreground probability (H, W) -> int32 (H, W): 0 background, cells 1..n.
-
-    A cell is a connected piece of pixels with probability > threshold and of at least `min_size`
-    pixels. Pixels are connected by their sides, not by their corners: cells that were parted by a
-    one-pixel border may still touch at a corner. Needs SciPy (extra "train").
-    """
-    if np.ndim(probability) != 2:
-        raise ValueError(f"probability must be (H, W), not of shape {np.shape(probability)}")
-    ndimage = require("scipy.ndimage", extra="train")
-    pieces, count = ndimage.label(np.asarray(probability) > threshold)
-    keep = np.bincount(pieces.ravel(), minlength=count + 1) >= min_size
-    keep[0] = False
-    return (np.cumsum(keep) * keep).astype(np.int32)[pieces]
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

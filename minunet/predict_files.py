@@ -18,7 +18,7 @@ from minunet.data.images import read_stack
 from minunet.errors import UsageError, WorkFailed
 from minunet.extras import MissingExtra, require
 from minunet.files import atomic_write
-from minunet.metrics import label_instances
+from minunet.instances import label_instances
 from minunet.pictures import overlay
 from minunet.predict import predict
 from minunet.progress import say
@@ -214,7 +214,7 @@ def meaning(model: UNet) -> str:
 
 
 def instances(p: np.ndarray, stem: str) -> np.ndarray:
-    """Connected parts of the foreground (everything that is not class 0), numbered; uint16."""
+    """The cells of the foreground (everything that is not class 0), numbered; uint16."""
     labels = label_instances(1 - p[0])
     if labels.max(initial=0) > MOST_INSTANCES:
         raise WorkFailed(
@@ -226,8 +226,6 @@ def instances(p: np.ndarray, stem: str) -> np.ndarray:
 
 def _picture_suffix(options: PredictOptions) -> str:
     """PNG, or .npy in the base install. Says now, not after an hour, what is not installed."""
-    if options.instances:
-        require("scipy", extra="train")
     try:
         require("PIL", extra="train")
     except MissingExtra:

@@ -377,10 +377,11 @@ def test_the_base_install_trains_and_predicts_npy(folder, tmp_path, capsys, monk
     assert [path.name for path in out.iterdir()] == ["cell1.npy"]
     mask = np.load(out / "cell1.npy")
     assert mask.dtype == np.uint8 and set(np.unique(mask)) <= {0, 255}
-    for option, library in (("--overlay", "Pillow"), ("--instances", "scipy")):
-        assert main("predict", model, image, "--out", tmp_path / "none", option) == 2
-        error = capsys.readouterr().err
-        assert library in error and "pip install" in error
+    assert main("predict", model, image, "--out", tmp_path / "cells", "--instances") == 0
+    assert np.load(tmp_path / "cells" / "cell1_instances.npy").dtype == np.uint16
+    assert main("predict", model, image, "--out", tmp_path / "none", "--overlay") == 2
+    error = capsys.readouterr().err
+    assert "Pillow" in error and "pip install" in error
     assert not (tmp_path / "none").exists()
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import minunet as mn
 from minunet import metrics
 from minunet.data import cells, from_arrays, load_folder, separate_touching
 
@@ -151,13 +152,13 @@ def test_label_instances():
     probability[5:9, 5:9] = 0.8  # touches the first at a corner only
     probability[1:3, 10:12] = 1.0  # too small
     probability[6:11, 12:18] = 0.5  # not above the threshold
-    labels = metrics.label_instances(probability)
+    labels = mn.label_instances(probability)
     assert labels.dtype == np.int32 and labels.shape == (12, 20)
     assert labels.max() == 2 and labels[2, 2] == 1 and labels[7, 7] == 2
     assert np.count_nonzero(labels) == 32
-    assert metrics.label_instances(probability, min_size=4).max() == 3
-    assert metrics.label_instances(probability, 0.4).max() == 3
-    assert not metrics.label_instances(np.zeros((4, 4))).any()
+    assert mn.label_instances(probability, min_size=4).max() == 3
+    assert mn.label_instances(probability, 0.4).max() == 3
+    assert not mn.label_instances(np.zeros((4, 4))).any()
 
 
 def test_label_instances_finds_parted_cells():
@@ -165,7 +166,7 @@ def test_label_instances_finds_parted_cells():
     _, labels = cells(5)
     for mask in labels:
         parted = separate_touching(mask)
-        found = metrics.label_instances(parted > 0, min_size=1)
+        found = mn.label_instances(parted > 0, min_size=1)
         # No piece spans two cells; a cell that parting cuts in two may give two pieces.
         for piece in range(1, found.max() + 1):
             assert len(np.unique(parted[found == piece])) == 1
@@ -173,4 +174,4 @@ def test_label_instances_finds_parted_cells():
 
 def test_label_instances_of_a_stack():
     with pytest.raises(ValueError, match=r"\(H, W\)"):
-        metrics.label_instances(np.zeros((2, 4, 4)))
+        mn.label_instances(np.zeros((2, 4, 4)))

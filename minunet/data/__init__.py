@@ -1,9 +1,11 @@
 """Data: from files to batches. Imports NumPy alone; image files need Pillow when they are read."""
 
 from minunet.data.augment import batch
+from minunet.data.augmentations import Augmentation
 from minunet.data.coding import Coding
 from minunet.data.dataset import Dataset, default_preprocessing, from_arrays, load_folder
 from minunet.data.decide import TARGETS, decide_coding
+from minunet.data.deform import elastic_deform
 from minunet.data.errors import DataError, Fault
 from minunet.data.faults import Faults, Reading, read_pairs
 from minunet.data.images import (
@@ -20,10 +22,12 @@ from minunet.data.pairs import Pair, find_images, pair
 from minunet.data.preprocessing import Preprocessing
 from minunet.data.separate import separate_touching
 from minunet.data.synthetic import cells
+from minunet.data.weight_map import weight_map
 
 __all__ = [
     "IMAGE_SUFFIXES",
     "TARGETS",
+    "Augmentation",
     "Coding",
     "DataError",
     "Dataset",
@@ -36,6 +40,7 @@ __all__ = [
     "cells",
     "decide_coding",
     "default_preprocessing",
+    "elastic_deform",
     "find_images",
     "from_arrays",
     "is_picture",
@@ -48,5 +53,6 @@ __all__ = [
     "read_pairs",
     "read_stack",
     "separate_touching",
+    "weight_map",
     "write_image",
 ]
