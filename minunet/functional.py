@@ -560,7 +560,7 @@ def _operands(name: str, *values: Any) -> tuple:
     )
 
 
-def _filled(number: float, dtype: Any, near: Array | None) -> Array:
+def _filled(number: Any, dtype: Any, near: Array | None) -> Array:
     """A number as an array without axes, where `near` lies."""
     array = kernels.empty((), dtype, like=near)  # np.full(..., like=near) hands CuPy an argument that it does not take
     array.fill(number)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 import minunet as mn
+from minunet.kernels import registry
 
 # No deadline: the first call of a kernel compiles it. Derandomized: a run is a fact, not a draw.
 settings.register_profile("minunet", deadline=None, derandomize=True)
@@ -22,6 +23,16 @@ def seed() -> None:
     """Tests make their own generators; this covers code that uses the global ones."""
     random.seed(0)
     np.random.seed(0)
+
+
+@pytest.fixture(autouse=True)
+def choices() -> Iterator[None]:
+    """What a test, or a command that it runs, sets for the whole process is not in force in the next one."""
+    before = list(registry._backend), list(registry._policy), dict(registry._overrides)
+    yield
+    registry._backend[:], registry._policy[:] = before[:2]
+    registry._overrides.clear()
+    registry._overrides.update(before[2])
 
 
 @pytest.fixture(scope="session")

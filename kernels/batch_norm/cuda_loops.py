@@ -11,6 +11,9 @@ SOURCE = Source(__file__)
 def statistics(x, mean, variance):
     """As reference.statistics: of each block the mean and the squares around it, then those of all."""
     n, c, h, w = x.shape
+    if n * h * w == 0:  # the kernels read the first pixel, and there is none
+        mean[...] = variance[...] = math.nan
+        return
     source, (grid, block) = picture(x), first_stage(x.shape, x.dtype)
     means, squares = sums_of_blocks(x, grid)
     SOURCE.launch(

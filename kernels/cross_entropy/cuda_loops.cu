@@ -50,6 +50,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) backward(
             continue;
         }
         const real g = grad[p], top = largest(z, classes), total = exponentials(z, classes, top);
+#pragma unroll 1  // unrolled, it spills
         for (int k = 0; k < classes; k++) out[k] = g * (exp(z[k] - top) / total - (y == k ? real(1) : real(0)));
     }
 }

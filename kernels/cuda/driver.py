@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 INSTALL = 'pip install "minunet[cuda13]" (or "minunet[cuda12]" for a driver of CUDA 12)'
+COMPILER = "pip install nvidia-cuda-nvrtc (or nvidia-cuda-nvrtc-cu12 for a driver of CUDA 12)"
 _cupy: list[ModuleType] = []
 
 
@@ -17,8 +18,8 @@ class DeviceNotFound(RuntimeError):
 def cupy() -> Any:
     """The module CuPy, once it is known that there is a device.
 
-    Raises ImportError where CuPy is not installed and DeviceNotFound where there is no driver or no device: one line
-    each, that says what to install.
+    Raises ImportError where CuPy or its compiler is not installed and DeviceNotFound where there is no driver or no
+    device: one line each, that says what to install.
     """
     if not _cupy:
         _cupy.append(_found())
@@ -37,6 +38,10 @@ def _found() -> ModuleType:
                              "driver for CUDA 12 or 13, or compute on the CPU") from None  # fmt: skip
     if count == 0:
         raise DeviceNotFound("the NVIDIA driver finds no GPU; compute on the CPU")
+    try:
+        cupy.cuda.nvrtc.getVersion()
+    except (ImportError, OSError, RuntimeError):  # a library of its own, which CuPy looks for when it first compiles
+        raise ImportError(f"CuPy finds no compiler (NVRTC); install it with: {COMPILER}") from None
     return cupy
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from .driver import cupy, on_device
 
 HERE = Path(__file__).parent
-OPTIONS = ("--std=c++17",)
+OPTIONS = ("--std=c++17", "-ftz=true")  # the second CuPy adds in any case: said, so that tables are of the same code
 REAL = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 SCALARS = {"int": np.int32, "index": np.int64, "float": np.float32, "double": np.float64, "bool": np.bool_}
 ELEMENTS = {"float": np.float32, "double": np.float64, "unsigned char": np.uint8, "long long": np.int64}
@@ -34,6 +34,7 @@ class Source:
         """path: of the file, or of the Python file beside it that launches its kernels."""
         self.path = Path(path).with_suffix(".cu")
         self._modules: dict[tuple, Any] = {}
+        self._functions: dict[tuple, Any] = {}
 
     @functools.cached_property
     def code(self) -> str:
@@ -51,6 +52,13 @@ class Source:
         if key not in self._modules:
             self._modules[key] = cupy().RawModule(code=self.code, options=(*OPTIONS, f"-DREAL={REAL[dtype]}", *options))
         return self._modules[key]
+
+    def function(self, kernel: str, dtype: np.dtype) -> Any:
+        """One of its kernels, ready to be launched; looked up once, since that costs as much as a launch."""
+        key = cupy(), dtype, kernel
+        if key not in self._functions:
+            self._functions[key] = self.module(dtype).get_function(kernel)
+        return self._functions[key]
 
     def launch(
         self,
@@ -72,7 +80,7 @@ class Source:
         if not all(1 <= size <= most for size, most in zip(grid, LARGEST_GRID, strict=True)):
             raise ValueError(f"{self.path.name}: {kernel} cannot be launched on a grid of {grid} blocks")
         real = np.dtype(dtype)
-        function = self.module(real).get_function(kernel)
+        function = self.function(kernel, real)
         if shared > STATIC_SHARED:
             function.max_dynamic_shared_size_bytes = shared
         function(grid, block, self.converted(kernel, REAL[real], arguments), shared_mem=shared)

@@ -20,6 +20,7 @@ import random
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+PAIRS = [("x", "y"), ("row", "pixel"), ("2", "3"), ("min", "max")]
+EXCHANGED = {one: other for pair in PAIRS for one, other in (pair, pair[::-1])}
 # What is looked for in a line of code, what stands there instead, and what that is called.
 RULES = [
     (r"__sync(threads|warp)\(\);", "", "barrier dropped"),
@@ -42,11 +45,10 @@ RULES = [
     (r"(?<=[=(?] )-(?=[\w(])", "", "sign turned"),
     (r"(?<=[\w)])\](?!\S* = \{)", " + 1]", "index shifted"),
     (r" [+-] 1(?=[\]),;])", "", "index shifted"),
-    (r"(?<=threadIdx\.)[xy]\b", {"x": "y", "y": "x"}, "index exchanged"),
-    (r"(?<=blockIdx\.)[xy]\b", {"x": "y", "y": "x"}, "index exchanged"),
-    (r"(?<=[\w.>])(_row|_pixel|\.row|\.pixel)(?=[ ,;)])", {"_row": "_pixel", "_pixel": "_row", ".row": ".pixel",
-                                                           ".pixel": ".row"}, "stride exchanged"),
-    (r"\b(min|max)(?=\()", {"min": "max", "max": "min"}, "bound exchanged"),
+    (r"(?<=threadIdx\.)[xy]\b", lambda m: EXCHANGED[m[0]], "index exchanged"),
+    (r"(?<=blockIdx\.)[xy]\b", lambda m: EXCHANGED[m[0]], "index exchanged"),
+    (r"(?<!index )\b(\w+[_.])(row|pixel)(?=[ ,;)])", lambda m: m[1] + EXCHANGED[m[2]], "stride exchanged"),
+    (r"\b(min|max)(?=\()", lambda m: EXCHANGED[m[0]], "bound exchanged"),
     (r"&&", "||", "condition widened"),
     (r"\|\|", "&&", "condition narrowed"),
     (r"(?<=[\w)\]] )%(?= [\w(])", "/", "remainder for quotient"),
@@ -57,14 +59,14 @@ RULES = [
 LAUNCHER_RULES = [
     (r"-\(-([\w.\[\]() *]+?) // ([\w.()]+)\)", r"(\1 // \2)", "grid too small"),
     (r"\b(blocks|parts_of)(\([\w. *]+, \w+\))", r"(\1\2 - 1)", "grid too small"),
-    (r"(?<=shape\[)[23](?=\])", {"2": "3", "3": "2"}, "index exchanged"),
+    (r"(?<=shape\[)[23](?=\])", lambda m: EXCHANGED[m[0]], "index exchanged"),
     (r"(?<=[\w)\]] )\+(?= [\w(])", "-", "sign turned"),
     (r"(?<=[\w)\]] )-(?= [\w(])", "+", "sign turned"),
-    (r"\b(min|max)(?=\()", {"min": "max", "max": "min"}, "bound exchanged"),
+    (r"\b(min|max)(?=\()", lambda m: EXCHANGED[m[0]], "bound exchanged"),
     (r"(?<=shared=)\w+", r"\g<0> - 16", "shared memory too small"),
     (r"\.transpose\((\d), (\d)", r".transpose(\2, \1", "axes exchanged"),
 ]
-# The tests that know a kernel best: words for -k, and the file with its own tests.  What is not listed has all.
+# The tests that know a file best: words for -k, and the file with the tests of its own.
 LOOPS = "test_loops.py"
 TESTS = {
     "cuda/correlation": ("cuda_implicit", "test_correlation.py"),
@@ -74,6 +76,8 @@ TESTS = {
     "conv2d/cuda_tensor": ("cuda_tensor", "test_tensor.py"),
     "cuda/loops": ("cuda_loops", LOOPS),
     "cuda/sums": ("cuda_loops", LOOPS),
+    "cuda/arrays": ("cuda_", LOOPS),
+    "cuda/prelude": ("cuda_", "test_tensor.py"),
     **{f"{room}/cuda_loops": (room, LOOPS)
        for room in ("batch_norm", "cross_entropy", "max_pool2d", "relu", "resize", "sgd")},
 }  # fmt: skip
@@ -106,14 +110,14 @@ def mutants(file: Path) -> list[Mutant]:
         code = code_of(text)[number]
         for pattern, becomes, kind in LAUNCHER_RULES if launcher else RULES:
             for match in re.finditer(pattern, code):
-                there = becomes[match[0]] if isinstance(becomes, dict) else match.expand(becomes)
+                there = becomes(match) if callable(becomes) else match.expand(becomes)
                 found.append(Mutant(file, number, kind, line, line[: match.start()] + there + line[match.end() :]))
     return found
 
 
 def code_of_kernel(text: str) -> list[str]:
     """The lines, without comments and what only the compiler reads."""
-    dull = re.compile(r"\s*#|.*(template|static_assert|extern \"C\"|__shared__)|.*\basm\b")
+    dull = re.compile(r"\s*#|.*(template|static_assert|extern \"C\"|__shared__)|.*\basm\b|\s*(real|int|index) \w+\[")
     return ["" if dull.match(line) else line.partition("//")[0].rstrip() for line in text.splitlines()]
 
 
@@ -146,8 +150,6 @@ def exchanged_arguments(file: Path, text: str) -> list[Mutant]:
 def runs(file: Path) -> list[list[str]]:
     """What pytest is given, one run after the other: the tests of the kernel in `file`, then all."""
     everything = ["tests/cuda", *(f"--ignore=tests/cuda/{name}" for name in LEFT_OUT)]
-    if file.with_suffix("").as_posix() not in TESTS:
-        return [everything]
     words, own = TESTS[file.with_suffix("").as_posix()]
     chosen = f"({words} and not generated) or {own.removesuffix('.py')}"
     return [["tests/cuda/test_kernels.py", f"tests/cuda/{own}", "-k", chosen], everything]
@@ -160,7 +162,7 @@ def run(folder: Path, arguments: list[str]) -> str:
     done = subprocess.run([*command, *arguments], cwd=folder, capture_output=True, text=True, env=environment,
                           preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS)))  # fmt: skip
     if done.returncode < 0:
-        return "endless"
+        return "endless" if -done.returncode in (signal.SIGXCPU, signal.SIGKILL) else "caught"
     if "the text does not compile" in done.stdout or done.returncode not in (0, 1):
         return "invalid"
     return "caught" if done.returncode else "passed"
@@ -239,7 +241,7 @@ def main() -> int:
         copy_of_tree(folder)
         for arguments in {tuple(r) for m in chosen for r in runs(m.file)[: 1 if options.quick else None]}:
             if run(folder, list(arguments)) != "passed":
-                print("without any fault, this fails already: pytest", *arguments)
+                print("without any fault, this fails already: pytest", *arguments, flush=True)
                 return 1
         counts: Counter[str] = Counter()
         for k, mutant in enumerate(chosen):

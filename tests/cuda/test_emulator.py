@@ -522,6 +522,10 @@ def test_host_and_device_do_not_mix():
                       lambda: x.__iadd__(host), lambda: np.where(x > 0, x, host)):  # fmt: skip
             with pytest.raises(TypeError):
                 mixed()
+        for unknown in (lambda: np.full((), 1.0, np.float32, like=x), lambda: x.max(initial=0),
+                        lambda: x * np.array(2.0, np.float32)):  # fmt: skip
+            with pytest.raises(TypeError):
+                unknown()
         assert np.add(x, 1, out=x) is x and np.maximum(x, 3, out=x) is x and cupy.asnumpy(x).tolist() == [3, 3, 3]
         for allowed in (x + 1, 2.0 * x, x + np.float32(1), np.float32(1) * x, np.maximum(x, 0), np.concatenate([x, x])):
             assert isinstance(allowed, cupy.ndarray)
@@ -530,9 +534,11 @@ def test_host_and_device_do_not_mix():
 def test_arrays_lie_as_with_cupy():
     with emulated("fast") as cupy:
         x = cupy.zeros((2, 5, 7, 3), np.float32).transpose(0, 3, 1, 2)
-        for kept in (x + 1, np.maximum(x, 0), x * x, cupy.empty_like(x), x.astype(np.float64), cupy.copy(x)):
+        for kept in (cupy.empty_like(x), np.zeros_like(x), x.astype(np.float64), cupy.copy(x)):
             assert kept.transpose(0, 2, 3, 1).flags.c_contiguous
             assert kept.data.ptr % 512 == 0 and kept.data.ptr != x.data.ptr
+        for computed in (x + 1, np.maximum(x, 0), x * x, np.where(x > 0, x, 0), x.clip(0, 1)):
+            assert computed.flags.c_contiguous
         assert x.copy().flags.c_contiguous  # the method's default order is C
         assert cupy.asarray(np.zeros((2, 5, 7, 3)).transpose(0, 3, 1, 2)).flags.c_contiguous
         view = x[:, 1:, 2:]

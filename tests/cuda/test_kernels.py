@@ -18,13 +18,22 @@ SCHEDULES = ("ascending", "descending", "random")
 LAID = [*((layout, layout) for layout in cases.LAYOUTS), ("channels_last", "contiguous"), ("sliced", "channels_last")]
 
 
-def listed(purpose):
-    """(case, variant) for every case of the list and every variant that runs on a GPU."""
-    return [
-        pytest.param(case, v.name, id=f"{case.name}-{v.name}")
-        for case in cases.select(purpose)
-        for v in cases.device_variants(case.kernel)
-    ]
+# For more than one of every block, part and share: smaller than the large cases of the list, for the emulator is slow.
+LARGE = [
+    *cases.table("conv2d", cases.CONV2D, "2 70  40 31 37  3 3 1 1 0", "1 260 24 7 31 3 3 0 0 1"),
+    *cases.table("conv_transpose2d", cases.UP, "2 70 40 15 61 2 1"),
+    *(case for case in cases.select("large") if case.kernel not in ("conv2d", "conv_transpose2d")),
+]
+
+
+def variants(case):
+    """The variants that run a case on a GPU; the one for tensor cores hands float64 on to another."""
+    return [v for v in cases.device_variants(case.kernel) if case.dtype == "float32" or v.name != "cuda_tensor"]
+
+
+def listed(some):
+    """(case, variant) for some cases and every variant that runs on a GPU."""
+    return [pytest.param(case, v.name, id=f"{case.name}-{v.name}") for case in some for v in variants(case)]
 
 
 def kinds_of_values(kernel):
@@ -42,29 +51,32 @@ def test_every_room_has_kernels_for_the_gpu():
         assert cases.device_variants(kernel), f"{kernel} has none"
 
 
-@pytest.mark.parametrize("case, variant", listed("test"))
+@pytest.mark.parametrize("case, variant", listed(cases.select("test")))
 def test_case_in_every_layout(case, variant):
-    for values in kinds_of_values(case.kernel):
-        for turn, (in_layout, out_layout) in enumerate(LAID):
+    """Integers show in every layout that a number is the wrong one; how floats are rounded, two of them show."""
+    first, *others = kinds_of_values(case.kernel)
+    for values, laid in [(first, LAID), *((values, LAID[1:3]) for values in others)]:
+        for turn, (in_layout, out_layout) in enumerate(laid):
             with emulated("checked", SCHEDULES[turn % 3], seed=turn):
                 for call in cases.calls(case, values, in_layout):
                     check(case, variant, call, out_layout)
 
 
-@pytest.mark.parametrize("case, variant", listed("test"))
+@pytest.mark.parametrize("case, variant", listed(cases.select("test")))
 def test_the_same_bits_under_every_schedule(case, variant):
+    """Races are looked for above."""
     module = KERNELS[case.kernel].load(variant)
     for call in cases.calls(case, "floats"):
         found = []
         for turn, schedule in enumerate(SCHEDULES):
-            with emulated("checked", schedule, seed=turn):
+            with emulated("fast", schedule, seed=turn):
                 found.append(cases.run(module, call, on_device=True))
         for name in call.outputs:
             bits = {result[name].tobytes() for result in found}
             assert len(bits) == 1, f"{call.function}: {name} depends on the order of threads"
 
 
-@pytest.mark.parametrize("case, variant", [p for p in listed("large") if p.values[0].dtype == "float32"])
+@pytest.mark.parametrize("case, variant", listed(case for case in LARGE if case.dtype == "float32"))
 def test_large_case(case, variant):
     for call in cases.calls(case, kinds_of_values(case.kernel)[0]):
         with emulated("fast", "random", seed=1):
@@ -77,12 +89,12 @@ def test_large_case(case, variant):
 def hold_against_reference(case, in_layout, out_layout):
     for call in cases.calls(case, kinds_of_values(case.kernel)[0], in_layout):
         expected = cases.truth(case.kernel, call)
-        for v in cases.device_variants(case.kernel):
+        for v in variants(case):
             with emulated("fast", "random"):
                 check(case, v.name, call, out_layout, expected)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(convolutions(), LAYOUTS, LAYOUTS)
 def test_generated_convolutions(case, in_layout, out_layout):
     hold_against_reference(case, in_layout, out_layout)

@@ -342,3 +342,9 @@ def test_pictures_whose_pixels_lie_at_one_distance_are_one_row(xp):
     assert loops.sides(x.shape, picture, (x, 60, 24, 4)) == (3, 5)
     assert loops.sides(x.shape, (x, 64, 20, 4)) == (3, 5)
     assert loops.sides((1, 4, 3, 5), (x, 7, 20, 4)) == (1, 15)
+
+
+def test_statistics_of_no_pixels_are_nan_and_nothing_is_read(xp):
+    mean, variance = xp.zeros(4, np.float32), xp.zeros(4, np.float32)
+    batch_norm.statistics(channels_last(xp, np.zeros((0, 4, 3, 5), np.float32)), mean, variance)
+    assert np.isnan(xp.asnumpy(mean)).all() and np.isnan(xp.asnumpy(variance)).all()

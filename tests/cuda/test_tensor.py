@@ -5,6 +5,7 @@ they begin at multiples of 16 bytes, as the device's own do, so that whole packs
 """
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -228,3 +229,32 @@ def test_devices_without_such_tensor_cores_say_so(function, monkeypatch):
         monkeypatch.setattr(cupy.cuda.Device, "compute_capability", "75")
         with pytest.raises(RuntimeError, match=r"capability 8\.0 or newer, this one has 7\.5: use cuda_implicit"):
             run(cupy, call)
+
+
+# ------------------------------------------------------------------------- what the emulator has twins of
+
+INSTRUCTIONS = [
+    "cp.async.cg.shared.global [to], [global], 16, bytes;",
+    "cp.async.commit_group;",
+    "cp.async.wait_group N;",
+    "cvt.rna.tf32.f32 bits, value;",
+    "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {d[0],d[1],d[2],d[3]}, {a[0],a[1],a[2],a[3]}, {b[0],b[1]}, "
+    "{d[0],d[1],d[2],d[3]};",
+]
+
+
+def instructions(text):
+    """The PTX of every asm statement, with its operands in their places."""
+    for statement in re.findall(r"\basm(?: volatile)?\((.*?)\);", text, re.DOTALL):
+        operands = re.findall(r'"[=+]?[rlfn]"\(([^()]+)\)', statement)
+        words = re.search(r'"(.*?)"', statement)[1]
+        yield re.sub(r"%(\d)", lambda place, values=operands: values[int(place[1])], words)
+
+
+def test_instructions_of_a_device_are_what_their_twins_do():
+    """Nothing without a GPU can run them, so they are held against a second writing of them, word for word."""
+    text = (cuda_tensor.SOURCE.path.parents[1] / "cuda" / "prelude.cuh").read_text(encoding="utf-8")
+    assert list(instructions(text)) == INSTRUCTIONS
+    assert "const int bytes = copy ? 16 : 0;" in text  # where there are fewer than 16, zeros are written
+    assert "return *reinterpret_cast<const Pack*>(from);" in text
+    assert "*reinterpret_cast<Pack*>(to) = value;" in text

@@ -118,7 +118,7 @@ def unwrapped(value: Any) -> Any:
     """The NumPy form of an operand; arrays of the host are refused."""
     if isinstance(value, ndarray):
         return value._host
-    if isinstance(value, np.ndarray) and value.ndim:
+    if isinstance(value, np.ndarray):  # those without axes too, but not NumPy's numbers
         raise TypeError(f"Unsupported type {type(value)}")
     if isinstance(value, tuple | list):
         return type(value)(unwrapped(v) for v in value)
@@ -151,16 +151,31 @@ def wrapped(value: Any, owner: Runtime) -> Any:
     return value
 
 
+def in_c_order(value: Any) -> Any:
+    """A computed result as CuPy's kernels lay it out: in C order, unless it lies in Fortran's; views stay."""
+    if isinstance(value, np.ndarray) and allocation_of(value) is None and not value.flags.f_contiguous:
+        return np.asarray(value, order="C")
+    return value
+
+
+def _refuse(name: str, keywords: dict[str, Any]) -> None:
+    """What NumPy's functions take and CuPy's do not; np.full(..., like=x) hands `device` over unasked."""
+    for keyword in {"device", "initial", "where", "subok"} & keywords.keys():
+        raise TypeError(f"{name}() got an unexpected keyword argument '{keyword}'")
+
+
 def _delegated(name: str) -> Callable:
     """A method of numpy.ndarray, on device memory."""
     method = getattr(np.ndarray, name)
 
     @functools.wraps(method)
     def call(self: "ndarray", *args: Any, out: Any = None, **kwargs: Any) -> Any:
+        _refuse(name, kwargs)
         if out is not None:
             method(self._host, *unwrapped(args), out=out._host, **unwrapped(kwargs))
             return out
-        return wrapped(method(self._host, *unwrapped(args), **unwrapped(kwargs)), self._allocation.owner)
+        result = method(self._host, *unwrapped(args), **unwrapped(kwargs))
+        return wrapped(in_c_order(result), self._allocation.owner)
 
     return call
 
@@ -326,15 +341,19 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         result = getattr(ufunc, method)(*unwrapped(inputs), **unwrapped(kwargs))
         if out is not None:
             return out[0] if len(out) == 1 else out
-        return wrapped(result, owner)
+        return wrapped(in_c_order(result), owner)
 
     def __array_function__(self, function: Callable, types: Any, args: Any, kwargs: Any) -> Any:
+        _refuse(function.__name__, kwargs)
         out = kwargs.pop("out", None)
         if out is not None:
             function(*unwrapped(args), out=unwrapped(out), **unwrapped(kwargs))
             return out
-        return wrapped(function(*unwrapped(args), **unwrapped(kwargs)), owner_in((self, *args, *kwargs.values())))
+        result, owner = function(*unwrapped(args), **unwrapped(kwargs)), owner_in((self, *args, *kwargs.values()))
+        return wrapped(result if function in KEEP_ORDER else in_c_order(result), owner)
 
+
+KEEP_ORDER = (np.empty_like, np.zeros_like, np.ones_like, np.full_like, np.copy)
 
 # The one wrapper of each array that is no view, by the address of what it wraps.
 _roots: "weakref.WeakValueDictionary[int, ndarray]" = weakref.WeakValueDictionary()
