@@ -10,7 +10,7 @@ from cuda_emulator import emulated
 from minunet.kernels import cases
 from minunet.kernels.batch_norm import cuda_loops as batch_norm
 from minunet.kernels.cross_entropy import cuda_loops as cross_entropy
-from minunet.kernels.cuda import loops, sums
+from minunet.kernels.cuda import loops, picture, sums
 from minunet.kernels.max_pool2d import cuda_loops as max_pool2d
 from minunet.kernels.max_pool2d import reference as max_pool2d_reference
 from minunet.kernels.relu import cuda_loops as relu
@@ -348,3 +348,12 @@ def test_statistics_of_no_pixels_are_nan_and_nothing_is_read(xp):
     mean, variance = xp.zeros(4, np.float32), xp.zeros(4, np.float32)
     batch_norm.statistics(channels_last(xp, np.zeros((0, 4, 3, 5), np.float32)), mean, variance)
     assert np.isnan(xp.asnumpy(mean)).all() and np.isnan(xp.asnumpy(variance)).all()
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, 3])
+def test_pictures_that_run_backwards_are_copied(axis, xp):
+    x = np.arange(2 * 4 * 3 * 5, dtype=np.float32).reshape(2, 4, 3, 5)
+    backwards = tuple(slice(None, None, -1 if k == axis else 1) for k in range(4))
+    array, *strides = picture(channels_last(xp, x)[backwards])
+    assert strides == [60, 20, 4] and array.strides[1] == 4
+    assert np.array_equal(xp.asnumpy(array), x[backwards])

@@ -161,6 +161,12 @@ def test_error_of_random_numbers_is_within_the_bound(sizes):
         assert 0.01 < share <= 1
 
 
+@pytest.mark.parametrize("terms", [1, 576])
+def test_the_bound_is_that_of_two_rounded_factors_and_of_every_addition(terms):
+    factors, additions = (1 + 2**-11) ** 2 - 1, (terms + 2) * 2**-22
+    assert cuda_tensor.error_bound(terms) == pytest.approx(factors + additions * (1 + 2**-9), rel=1e-12)
+
+
 @pytest.mark.parametrize("function", ["forward", "backward_input", "backward_weight"])
 def test_the_worst_numbers_come_near_the_bound(function):
     # 1 + 2^-11 lies half-way between two TF32 numbers and is rounded up, in both factors and in every term.
