@@ -19,6 +19,7 @@ from minunet.errors import UsageError, WorkFailed
 from minunet.extras import MissingExtra, require
 from minunet.files import atomic_write
 from minunet.instances import label_instances
+from minunet.masks import decode, meaning
 from minunet.pictures import overlay
 from minunet.predict import predict
 from minunet.progress import say
@@ -191,26 +192,6 @@ def _write_mask(path: Path, classes: np.ndarray, count: int, coding: Coding | No
         write_image(path, classes.astype(np.uint8), palette=coding.values)
     else:
         write_image(path, decode(classes, count, coding))
-
-
-def decode(classes: np.ndarray, count: int, coding: Coding | None) -> np.ndarray:
-    """Class indices as the values of the training masks (`Coding.decode`).
-
-    A model without a coding: 0 and 255 for two classes, else the indices themselves.
-    """
-    if coding is not None:
-        return coding.decode(classes)
-    return (classes * (255 if count == 2 else 1)).astype(np.uint8)
-
-
-def meaning(model: UNet) -> str:
-    """What the values of the masks that are written mean."""
-    if model.coding is None:
-        two = model.out_channels <= 2
-        return "0 background, 255 foreground" if two else "class indices"
-    if not model.coding.values:  # instances: the network knows foreground only
-        return "0 background, 255 foreground"
-    return model.coding.describe()
 
 
 def instances(p: np.ndarray, stem: str) -> np.ndarray:
