@@ -22,9 +22,9 @@ from minunet.unet import UNet
 from minunet.weights import describe
 
 PIECE = 1 << 22  # bytes of a file that are digested at a time
-TOLD = {"image": "another image", "size": "an image of another size", "model": "another model",
-        "tta": "a run that averages otherwise (--tta)", "tile": "other tiles", "policy": "another policy",
-        "backend": "another backend", "outputs": "other results"}  # fmt: skip
+TOLD = {"image": "of another image", "size": "of an image of another size", "model": "with another model",
+        "tta": "with and not without --tta, or the reverse", "tile": "with other tiles", "policy": "in another policy",
+        "backend": "on another backend", "outputs": "with other results"}  # fmt: skip
 
 
 class Journal:
@@ -110,9 +110,14 @@ def refuse_other(journal: Path, found: dict[str, Any], wanted: dict[str, Any]) -
     for key in wanted:
         if found.get(key) != wanted[key]:
             raise UsageError(
-                f"{journal}: {TOLD.get(key, 'another version')} was begun there and interrupted: go on with that one, "
-                "give another place for the result, or delete this file to begin anew"
+                f"{journal}: an interrupted run {TOLD.get(key, 'of another version')} is there ({_short(found.get(key))}, "
+                f"not {_short(wanted[key])}): ask for the same, give another place for the result, or delete this file "
+                "to begin anew"
             )
+
+
+def _short(value: Any) -> str:
+    return f"{value:.12}" if isinstance(value, str) else " x ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def digest_of_image(path: Path) -> str:

@@ -65,7 +65,7 @@ def cases(count: int, seed: int = 0) -> Iterator[Case]:
             "norm": "batch" if rng.integers(2) else None,
             "dtype": "float64" if rng.integers(8) == 0 else "float32",
         }
-        longest = 40 + 12 * 2**levels
+        longest = 40 + 10 * 2**levels
         small = rng.integers(4) == 0  # smaller than a tile, or than the margin
         size = tuple(int(side) for side in rng.integers(1, 2 ** (levels + 1) if small else longest, 2))
         tile = tuple(int(rng.integers(1 + side // 4, 2 + side)) for side in size)  # up to some 16 of them

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from minunet.data.errors import wrong
-from minunet.data.tiff import ORIENTATION
+from minunet.data.tiff import ORIENTATION, complaints
 from minunet.data.windows import Source
 from minunet.extras import require
 
@@ -28,9 +28,12 @@ class TiffSource(Source):
     def __init__(self, path: Path) -> None:
         tifffile = require("tifffile", extra="train")
         try:
-            self.file = tifffile.TiffFile(path)
-            pages = len(self.file.pages)
-            self.page: Any = self.file.pages[0]
+            with complaints() as found:
+                self.file = tifffile.TiffFile(path)
+                pages = len(self.file.pages)
+                self.page: Any = self.file.pages[0]
+            if found:
+                raise ValueError(found[0])
         except Exception as error:  # tifffile raises many kinds
             raise wrong(path, f"cannot be read as TIFF ({error})", "save it again") from error
         page = self.page

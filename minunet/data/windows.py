@@ -15,6 +15,7 @@ import numpy as np
 from minunet.data.errors import DataError, wrong
 from minunet.data.preprocessing import channel_axis
 
+ALPHA = (2, 4)  # channels, the last of which is transparency in picture files
 NPY, TIFF, ZARR = ".npy", (".tif", ".tiff"), ".zarr"
 
 
@@ -120,6 +121,10 @@ class _ZarrSource(Source):
 
 def _axis(path: Path, shape: tuple[int, ...], dtype: np.dtype, channels: int | None) -> int | None:
     try:
-        return channel_axis(shape, dtype, channels)
+        axis = channel_axis(shape, dtype, channels)
     except DataError as error:
         raise wrong(path, str(error), "save (H, W) or (H, W, C)") from None
+    if axis == 0 and channels is not None and shape[0] in ALPHA and shape[0] != channels:
+        raise wrong(path, f"shape {shape} has {shape[0]} channels first, for a model of {channels}",
+                    "save images one by one, and without alpha")  # fmt: skip
+    return axis
