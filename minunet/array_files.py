@@ -18,8 +18,8 @@ SUFFIXES = (".npy", ".tif", ".tiff")
 class ArrayFile:
     """A file of one array, of which the windows are written in any order; zeros until then.
 
-    shape: (H, W), (H, W, 3) for colours, or (K, H, W) if `planes`.  The file is mapped for each write anew, so that what
-    was written does not count as memory of the process.
+    shape: (H, W), (H, W, 3) for colours, or (K, H, W) if `planes`.  The file is mapped for each write anew, so that
+    what was written does not count as memory of the process.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: Any, planes: bool = False) -> None:
@@ -35,7 +35,7 @@ class ArrayFile:
         return self.path.suffix.lower() != ".npy"
 
     def create(self) -> None:
-        """Make the file, in the place of one that may be there. OSError, before the work, where the disk is too full."""
+        """Make the file, in the place of one that may be there. OSError where the disk is too full for all of it."""
         self.path.unlink(missing_ok=True)
         if self._is_tiff:
             colours = "rgb" if len(self.shape) == 3 else "minisblack"

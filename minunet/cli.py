@@ -289,7 +289,7 @@ def _add_predict(commands: Any) -> None:
                         help="compute in tiles of so many pixels, with the same result (default: the whole image, or "
                              "the largest tiles that the memory is enough for)")  # fmt: skip
     parser.add_argument("--tta", action="store_true",
-                        help="average over the eight flips and rotations of each image; eight times the work")  # fmt: skip
+                        help="average over the eight flips and rotations; eight times the work")  # fmt: skip
     _add_machine(parser)
 
 

@@ -110,14 +110,17 @@ def refuse_other(journal: Path, found: dict[str, Any], wanted: dict[str, Any]) -
     for key in wanted:
         if found.get(key) != wanted[key]:
             raise UsageError(
-                f"{journal}: an interrupted run {TOLD.get(key, 'of another version')} is there ({_short(found.get(key))}, "
-                f"not {_short(wanted[key])}): ask for the same, give another place for the result, or delete this file "
-                "to begin anew"
+                f"{journal}: an interrupted run {TOLD.get(key, 'of another version')} is there "
+                f"({_short(found.get(key))}, not {_short(wanted[key])}): ask for the same, give another place for the "
+                "result, or delete this file to begin anew"
             )
 
 
 def _short(value: Any) -> str:
-    return f"{value:.12}" if isinstance(value, str) else " x ".join(map(str, value)) if isinstance(value, list) else str(value)
+    """Of a digest the beginning."""
+    if isinstance(value, list):
+        return " x ".join(map(str, value))
+    return f"{value:.12}" if isinstance(value, str) else str(value)
 
 
 def digest_of_image(path: Path) -> str:

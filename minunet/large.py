@@ -56,7 +56,7 @@ def predict_large(
     fit, UsageError where OUT.journal belongs to another image, model or request, MemoryError where `memory` is too
     little for the smallest tiles.
     """
-    with closing(open_windows(image, preprocessing_of(model).channels)) as source:
+    with closing(open_windows(Path(image), preprocessing_of(model).channels)) as source:
         size = source.size
         places = [Path(out)] + ([] if probabilities is None else [Path(probabilities)])
         results = _results(model, places, size)
@@ -150,6 +150,7 @@ def _tile(model: UNet, size: tuple[int, int], memory: int) -> tuple[int, int]:
     if tile is None:
         least = input_size(model, size, (1, 1))
         raise MemoryError(
-            f"{in_words(memory)} are not enough memory: the smallest tiles of this network are {least[0]} x {least[1]} px"
+            f"{in_words(memory)} are not enough memory, even for the network's smallest input, "
+            f"{least[0]} x {least[1]} px"
         )
     return tile

@@ -109,7 +109,8 @@ class _Work:
                 self.written += self._large(source, display)
             else:
                 for stem, image in self._pages(source):
-                    self.written += self._write(source, stem, image, _predicted(self.model, image, source, self.options))
+                    p = _predicted(self.model, image, source, self.options)
+                    self.written += self._write(source, stem, image, p)
         except (DataError, WorkFailed) as error:
             self.failures.append(error)
             display.say(f"not predicted: {error}")
@@ -128,13 +129,14 @@ class _Work:
         """From file to file; the progress is told now and then."""
         options = self.options
         options.out.mkdir(parents=True, exist_ok=True)
-        files = [options.out / name for name in _file_names(source.stems[0], options, source.suffix)]
+        mask, *probabilities = (options.out / name for name in _file_names(source.stems[0], options, source.suffix))
         tell = _Tiles(source.file, display)
         with _errors_with_name(source.file):
             self.seen |= set(predict_large(
-                self.model, source.file, *files, tile=options.tile, tta=options.tta, progress=tell
+                self.model, source.file, mask, probabilities[0] if probabilities else None, options.tile, options.tta,
+                progress=tell,
             ))  # fmt: skip
-        return files
+        return [mask, *probabilities]
 
     def _write(self, source: Source, stem: str, image: np.ndarray, p: np.ndarray) -> list[Path]:
         options, classes = self.options, p.argmax(axis=0)

@@ -4,8 +4,8 @@ A pixel of the output depends on 6 * 2^L - 4 pixels around it (two 3 x 3 convolu
 and two at the bottom), and on where it lies in the blocks of 2^L pixels that pooling makes one of. So tiles start at
 multiples of 2^L and are given that much more of the image on each side: a valid network takes it as it is, cut from the
 image as `predict` continues it by reflection; a same-padded one gets 6 * 2^L pixels, a whole number of blocks, but none
-beyond the image's edge, where its own zeros belong. Every number of the result is then a sum of the same products in the
-same order as in the whole image, and kernels that compute an output alike wherever it lies give the same bits.
+beyond the image's edge, where its own zeros belong. Every number of the result is then a sum of the same products in
+the same order as in the whole image, and kernels that compute an output alike wherever it lies give the same bits.
 
 The whole image is the one-tile run of this.
 """
@@ -44,7 +44,7 @@ def reader(x: np.ndarray) -> Read:
 
 
 def predict_tiles(model: UNet, x: np.ndarray, tile: Size, tta: bool = False) -> np.ndarray:
-    """Probabilities (K, H, W) of a prepared image x (C, H, W), computed in tiles; see `tiles` and `probabilities_in`."""
+    """Probabilities (K, H, W) of a prepared image x (C, H, W), computed in `tiles` by `probabilities_in`."""
     size = x.shape[1:]
     out = np.empty((max(model.out_channels, 2), *size), model.dtype)
     for window in tiles(model, size, tile):

@@ -253,7 +253,8 @@ def test_two_processes_at_once_are_refused(job):
 
 @pytest.mark.parametrize("name, words", [
     ("none.npy", "no such file"), ("a.png", "cannot be read by windows"), ("four.npy", "not an image"),
-    ("nan.npy", "NaN"), ("two.npy", "does not fit"), ("stack.npy", "4 channels first"), ("short.npy", "claims"), ("pages.tif", "2 pages"),
+    ("nan.npy", "NaN"), ("two.npy", "does not fit"),
+    ("stack.npy", "4 channels first"), ("short.npy", "claims"), ("pages.tif", "2 pages"),
     ("bad.tif", "cannot be read as TIFF"),
 ])  # fmt: skip
 def test_images_that_cannot_be_read_by_windows(tmp_path, name, words):
@@ -284,7 +285,7 @@ def test_other_results_than_npy_and_tiff_are_refused(tmp_path):
 
 def test_the_tile_follows_from_the_memory(tmp_path, monkeypatch):
     np.save(tmp_path / "a.npy", np.zeros((9, 9), np.uint8))
-    with pytest.raises(MemoryError, match="1 MB are not enough memory: the smallest tiles"):
+    with pytest.raises(MemoryError, match="1 MB are not enough memory, even for the network's smallest input"):
         mn.predict_large(network(), tmp_path / "a.npy", tmp_path / "o.npy", memory=1_000_000)
     monkeypatch.setattr(large, "resident", lambda: 0)
     monkeypatch.setattr(large, "room", lambda model: None)

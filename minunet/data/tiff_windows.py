@@ -108,7 +108,7 @@ class TiffSource(Source):
         target[..., sample : sample + piece.shape[2]] = piece[first - top : last - top, begin - left : end - left]
 
     def _piece(self, number: int) -> tuple[np.ndarray, int, int, int]:
-        """(rows, columns, samples) of a strip or tile, its first sample, row and column; the last ones used are kept."""
+        """(rows, columns, samples) of a strip or tile, its first sample, row and column; the last ones are kept."""
         if number in self.pieces:
             self.pieces.move_to_end(number)
             return self.pieces[number]

@@ -62,8 +62,9 @@ class Source(ABC):
     def _read(self, index: tuple[slice, ...]) -> np.ndarray:
         """A copy of array[index]."""
 
-    def close(self) -> None:  # noqa: B027: only some have something to close
+    def close(self) -> None:
         """Let go of the file."""
+        return  # only some sources hold one
 
 
 def open_windows(path: str | Path, channels: int | None = None) -> Source:
