@@ -22,7 +22,7 @@ from minunet.autograd import Array
 from minunet.data.augment import reflect
 from minunet.data.windows import Window, cut
 from minunet.estimate import SHARE, inference_memory, room
-from minunet.predict import evaluating, padded_size, probabilities
+from minunet.predict import evaluating, padded_size, preprocessing_of, probabilities
 from minunet.symmetries import EIGHT, Symmetry
 
 if TYPE_CHECKING:
@@ -179,24 +179,33 @@ def _up(count: int, block: int) -> int:
     return -(-count // block) * block
 
 
-def tile_for_memory(model: UNet, size: Size, tta: bool = False) -> Size | None:
+def tile_for_memory(model: UNet, size: Size) -> Size | None:
     """None where the free memory is enough for the whole image, else the tiles that it is enough for.
 
-    MemoryError where it is not enough for the smallest ones, with the image and its result.
+    MemoryError where it is not enough for the smallest ones, with the prepared image and its result, or for preparing
+    the image.
     """
     needed = inference_memory(model, padded_size(model, size))
     free = room(model)
     if needed <= WORTH_A_LOOK or free is None or needed <= free:
         return None
-    tile = fitting_tile(model, size, SHARE * free - (result_bytes(model, size) if model.device == "cpu" else 0))
-    if tile is None:
+    on_host = model.device == "cpu"
+    tile = fitting_tile(model, size, SHARE * free - (result_bytes(model, size) if on_host else 0))
+    if tile is None or (on_host and preparing_bytes(model, size) > free):
         raise MemoryError
     return tile
 
 
 def least_memory(model: UNet, size: Size) -> int:
     """Bytes that an image of `size` takes in the smallest tiles, with its result."""
-    return result_bytes(model, size) + inference_memory(model, input_size(model, size, (1, 1)))
+    tiled = result_bytes(model, size) + inference_memory(model, input_size(model, size, (1, 1)))
+    return max(tiled, preparing_bytes(model, size))
+
+
+def preparing_bytes(model: UNet, size: Size) -> int:
+    """Bytes that the preprocessing of an image of `size` takes: to standardize it, three copies in float64."""
+    copies = 3 * 8 if preprocessing_of(model).normalize == "standardize" else model.dtype.itemsize
+    return copies * model.in_channels * size[0] * size[1]
 
 
 def result_bytes(model: UNet, size: Size) -> int:

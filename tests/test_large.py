@@ -1,6 +1,9 @@
 """From file to file: the numbers of the whole image, whatever it is stored as, and going on after an interruption."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -291,6 +294,28 @@ def test_the_tile_follows_from_the_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(large, "room", lambda model: None)
     small, big = (max(large._tile(network(), (9000, 9000), limit)) for limit in (400_000_000, 1_000_000_000))
     assert 64 < small < big < 9000
+
+
+PEAK = """
+import sys, numpy as np, minunet as mn
+model = mn.load("m.safetensors")
+mn.predict_large(model, "a.npy", "o.npy", "p.npy", memory=int(sys.argv[1]))
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="peak memory is read from /proc (Linux)")
+def test_the_process_stays_within_the_memory(tmp_path):
+    """An image of 9 MB, 36 MB in float32, with probabilities of 72 MB; whole it would take 700 MB."""
+    pytest.importorskip("numba", reason="the estimate is of the Numba kernels")
+    limit, model = 280_000_000, network()
+    mn.save(model, tmp_path / "m.safetensors")
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 256, (3000, 3000)).astype(np.uint8))
+    command = [sys.executable, "-P", "-c", PEAK, str(limit)]
+    for _ in range(2):  # the first may compile, and the compiler takes memory too
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert 1024 * int(done.stdout) < limit
 
 
 # ------------------------------------------------------------------------------------------- the command line

@@ -30,16 +30,15 @@ class Prepared:
     def __init__(self, source: Source, preprocessing: Preprocessing, dtype: np.dtype) -> None:
         self.source, self.preprocessing, self.dtype = source, preprocessing, np.dtype(dtype)
         self.mean = self.std = 0.0
+        self.grey: bool | None = None  # whether all colours are equal, where they become grey
         colours = source.channels in (3, 4) and preprocessing.channels == 1
-        self.grey: bool | None = None
         try:
             channels = len(self.planes(Window(0, 0, 1, 1)))
         except DataError as error:
             raise wrong(source.path, str(error), "give a model of these channels") from None
         if colours or source.dtype.kind == "f":
-            self.grey = self._examined() if colours else None
-            if not colours:
-                self._examined()
+            equal = self._examined()
+            self.grey = equal if colours else None
         if preprocessing.normalize == "standardize":
             values = _Line(self, channels)
             self.mean = pairwise_sum(values.read, 0, values.count) / values.count

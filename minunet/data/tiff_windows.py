@@ -27,6 +27,7 @@ class TiffSource(Source):
 
     def __init__(self, path: Path) -> None:
         tifffile = require("tifffile", extra="train")
+        self.file: Any = None
         try:
             with complaints() as found:
                 self.file = tifffile.TiffFile(path)
@@ -35,6 +36,7 @@ class TiffSource(Source):
             if found:
                 raise ValueError(found[0])
         except Exception as error:  # tifffile raises many kinds
+            self.close()
             raise wrong(path, f"cannot be read as TIFF ({error})", "save it again") from error
         page = self.page
         self.memmap = tifffile.memmap if page.is_memmappable else None
@@ -56,8 +58,8 @@ class TiffSource(Source):
             return f"a file of {pages} pages"
         if page.photometric not in (GREY, RGB) or page.axes not in ("YX", "YXS", "SYX") or page.samplesperpixel > 4:
             return f"{page.photometric.name} of axes {page.axes}"
-        if page.bitspersample % 8:
-            return f"an image of {page.bitspersample} bits"
+        if page.bitspersample % 8 or page.dtype is None or page.dtype.kind not in "iuf":
+            return f"an image of {page.bitspersample} bits, {page.sampleformat}"
         if page.tags.valueof(ORIENTATION, default=1) != 1:
             return "a turned image"
         if self.memmap is None and self._piece_bytes() > LARGEST_PIECE:
@@ -68,7 +70,8 @@ class TiffSource(Source):
         return int(np.prod(self.page.chunks)) * self.page.dtype.itemsize
 
     def close(self) -> None:
-        self.file.close()
+        if self.file is not None:
+            self.file.close()
 
     def _read(self, index: tuple[slice, ...]) -> np.ndarray:
         rows, columns = index
