@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .explanation import explain
     from .gradient_check import gradcheck
     from .instances import label_instances
+    from .large import predict_large
     from .notebook import show
     from .train import fit
     from .weights import FileFormatError, load, save
@@ -36,6 +37,7 @@ _LATER = {
     "gradcheck": "gradient_check",
     "label_instances": "instances",
     "load": "weights",
+    "predict_large": "large",
     "save": "weights",
     "separate_touching": "data",
     "show": "notebook",
@@ -61,6 +63,7 @@ __all__ = [
     "optim",
     "policy",
     "predict",
+    "predict_large",
     "save",
     "separate_touching",
     "set_num_threads",

@@ -285,6 +285,11 @@ def _add_predict(commands: Any) -> None:
                         help="STEM_overlay.png: the mask drawn over the image")  # fmt: skip
     parser.add_argument("--probabilities", action="store_true",
                         help="STEM_prob.npy: float32 (classes, height, width)")  # fmt: skip
+    parser.add_argument("--tile", type=_size, metavar="N or HxW",
+                        help="compute in tiles of so many pixels, with the same result (default: the whole image, or "
+                             "the largest tiles that the memory is enough for)")  # fmt: skip
+    parser.add_argument("--tta", action="store_true",
+                        help="average over the eight flips and rotations; eight times the work")  # fmt: skip
     _add_machine(parser)
 
 
@@ -441,7 +446,7 @@ def _train(options: argparse.Namespace) -> None:
 def _predict(options: argparse.Namespace) -> None:
     from minunet.predict_files import PredictOptions, predict_files
 
-    names = ("model", "out", "instances", "overlay", "probabilities")
+    names = ("model", "out", "instances", "overlay", "probabilities", "tile", "tta")
     asked = {name: getattr(options, name) for name in names}
     predict_files(PredictOptions(**asked, inputs=tuple(options.inputs)))
 

@@ -115,6 +115,11 @@ def available() -> int | None:
     return max(0, min(known)) if known else None
 
 
+def resident() -> int:
+    """Bytes of memory that this process has; 0 where that cannot be read."""
+    return _field(Path("/proc/self/status"), "VmRSS:", 1024) or 0
+
+
 def _machine_room() -> int | None:
     return _field(Path("/proc/meminfo"), "MemAvailable:", 1024)
 
@@ -126,8 +131,8 @@ def _process_room() -> int | None:
     except ImportError:  # Windows
         return None
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    used = _field(Path("/proc/self/status"), "VmRSS:", 1024)
-    return None if limit == resource.RLIM_INFINITY or used is None else limit - used
+    used = resident()
+    return None if limit == resource.RLIM_INFINITY or not used else limit - used
 
 
 def _group_rooms(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> list[int]:

@@ -7,7 +7,7 @@ import errno
 import os
 import sys
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Any, BinaryIO
 
 from minunet.errors import UsageError
 
@@ -45,7 +45,7 @@ class Lock:
                 if error.errno == errno.EROFS or not os.access(self.folder, os.W_OK | os.X_OK):
                     raise cannot_write(self.folder, error) from None
                 return  # the lock file is another user's, say: what cannot be written is told when it shall be
-            if _is_locked_by_another(file):
+            if is_locked_by_another(file):
                 file.close()
                 raise UsageError(
                     f"another training is writing to {self.folder}: wait for its end or stop it, or give another --out"
@@ -78,7 +78,7 @@ class Lock:
             self.path.unlink()
 
 
-def _is_locked_by_another(file: BinaryIO) -> bool:
+def is_locked_by_another(file: IO[Any]) -> bool:
     """Lock the file; whether that failed because another holds it."""
     try:
         if sys.platform == "win32":

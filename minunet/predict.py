@@ -23,10 +23,15 @@ if TYPE_CHECKING:
 
 ONE_AT_A_TIME = "predict takes one image at a time"
 ALPHA = (2, 4)  # channels, the last of which is transparency in picture files
-WORTH_A_LOOK = 1e9  # bytes above which the free memory is asked for before the work
 
 
-def predict(model: UNet, image: np.ndarray | Tensor, channels_last: bool = False) -> np.ndarray:
+def predict(
+    model: UNet,
+    image: np.ndarray | Tensor,
+    channels_last: bool = False,
+    tile: int | tuple[int, int] | None = None,
+    tta: bool = False,
+) -> np.ndarray:
     """Class probabilities of one image, at the image's own size.
 
     image: (H, W), (H, W, C) or (C, H, W), raw integers or floats, as it comes from the file; the
@@ -39,14 +44,28 @@ def predict(model: UNet, image: np.ndarray | Tensor, channels_last: bool = False
     On a GPU the image goes there in one copy, and the probabilities come back in one.
 
     Raises ValueError for several images, where the image's channels do not fit the model (an alpha channel, which is
-    dropped, can be last only) and where a value is NaN or infinite; MemoryError, which says what would be needed,
-    where the image is too large for the memory.
+    dropped, can be last only), where a value is NaN or infinite and for a tile below 1 px; MemoryError where image,
+    result and the smallest tiles are too large for the memory (`predict_large` then goes from file to file).
     """
+    from minunet.tiling import predict_tiles, tile_for_memory  # late, since they need what is in this file
+
     _refuse_several(image)
     image = np.asarray(device.to_host(image.data if isinstance(image, Tensor) else image))
-    _check(model, image, channels_last)
-    with _memory_in_words(model, image, channels_last):
-        return device.to_host(probabilities(predict_logits(model, prepare(model, image, channels_last))))
+    size = _checked_size(model, image, channels_last)
+    with _memory_in_words(model, size):
+        given = tile_for_memory(model, size) if tile is None else sides(tile)
+        x = prepare(model, image, channels_last)
+        if given is None and not tta:
+            return device.to_host(probabilities(predict_logits(model, x)))
+        return predict_tiles(model, x, given or size, tta)
+
+
+def sides(tile: int | tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of a tile that may be given as one side. ValueError where it is neither."""
+    pair = (tile, tile) if isinstance(tile, (int, np.integer)) else tuple(tile)
+    if len(pair) != 2 or not all(isinstance(side, (int, np.integer)) and side >= 1 for side in pair):
+        raise ValueError(f"tile must be a number of pixels above 0, or (height, width), found {tile!r}")
+    return int(pair[0]), int(pair[1])
 
 
 def _refuse_several(image: object) -> None:
@@ -55,8 +74,8 @@ def _refuse_several(image: object) -> None:
         raise ValueError(f"a {type(image).__name__} of {len(image)}, not an image: {ONE_AT_A_TIME}")
 
 
-def _check(model: UNet, image: np.ndarray, channels_last: bool) -> None:
-    """Refuse stacks of images, which would be taken for channels, and values that are no numbers."""
+def _checked_size(model: UNet, image: np.ndarray, channels_last: bool) -> tuple[int, int]:
+    """(H, W); stacks of images, which would be taken for channels, and values that are no numbers are refused."""
     from minunet.data import DataError
     from minunet.data.images import LARGEST
     from minunet.data.preprocessing import channels_first
@@ -73,25 +92,20 @@ def _check(model: UNet, image: np.ndarray, channels_last: bool) -> None:
         )
     if image.dtype.kind == "f" and not (image.min() >= -LARGEST and image.max() <= LARGEST):  # false for NaN
         raise DataError("the image holds NaN, infinite or too large values: replace them by numbers that float32 holds")
+    return planes.shape[1:]
 
 
 @contextmanager
-def _memory_in_words(model: UNet, image: np.ndarray, channels_last: bool) -> Iterator[None]:
-    """Refuse what the free memory cannot hold, since a system may end the process instead of refusing."""
-    from minunet.data.preprocessing import channels_first
-    from minunet.estimate import in_words, inference_memory, room
+def _memory_in_words(model: UNet, size: tuple[int, int]) -> Iterator[None]:
+    from minunet.estimate import in_words
+    from minunet.tiling import least_memory
 
-    planes = channels_first(image, preprocessing_of(model).channels, channels_last)
-    height, width = planes.shape[1:]
-    needed = inference_memory(model, padded_size(model, (height, width)))
     try:
-        if needed > WORTH_A_LOOK and needed > (room(model) or needed):
-            raise MemoryError
         yield
     except MemoryError:
         raise MemoryError(
-            f"not enough memory for {height} x {width} px, which take about {in_words(needed)}: "
-            "cut the image into smaller ones"
+            f"not enough memory for {size[0]} x {size[1]} px, which take about {in_words(least_memory(model, size))} "
+            "even in small tiles: predict it from file to file (mn.predict_large), or cut it into smaller images"
         ) from None
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
+import time
 import unicodedata
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +17,14 @@ import numpy as np
 from minunet.counting import Count, count, warn
 from minunet.data import Coding, DataError, find_images, is_picture, page_names, write_image
 from minunet.data.images import read_stack
+from minunet.data.windows import ZARR, open_windows
 from minunet.errors import UsageError, WorkFailed
+from minunet.estimate import duration
 from minunet.extras import MissingExtra, require
 from minunet.files import atomic_write
 from minunet.instances import label_instances
+from minunet.large import predict_large
+from minunet.masks import decode, meaning
 from minunet.pictures import overlay
 from minunet.predict import predict
 from minunet.progress import say
@@ -30,6 +36,9 @@ MOST_INSTANCES = 65535  # what 16 bit can number
 LONGEST_NAME = 255  # bytes, on all common file systems
 SHOWN_FAILURES = 5
 TIFF_SUFFIXES = (".tif", ".tiff")
+MOST_WHOLE = 1 << 26  # pixels of an image that is predicted in memory where it can be read by windows: 8192 x 8192
+MOST_COMPRESSED = 1000  # pixels a byte of a file
+SECONDS = 10.0  # between two lines about the tiles of a large image
 LOOKS_BLACK = 32  # the eye tells greys below this hardly from black
 
 
@@ -43,21 +52,26 @@ class PredictOptions:
     instances: bool = False
     probabilities: bool = False
     overlay: bool = False
+    tile: tuple[int, int] | None = None
+    tta: bool = False
 
 
 @dataclass(frozen=True)
 class Source:
-    """An image file, and the stems of its results: one, or one a page of a multi-page TIFF."""
+    """An image file, the stems of its results (one, or one a page of a multi-page TIFF), and what its masks end in."""
 
     file: Path
     stems: tuple[str, ...]
+    suffix: str
+    large: bool = False  # predicted from file to file
 
 
 def predict_files(options: PredictOptions) -> list[Path]:
     """Predict every image and write what was asked for; returns the files written.
 
     Masks are PNG in the coding of the training masks. Without Pillow, where only .npy images
-    can be read, masks are .npy too. Of a stack, page 7 becomes STEM_p007.png.
+    can be read, masks are .npy too. Of a stack, page 7 becomes STEM_p007.png. An image of more than
+    MOST_WHOLE pixels, or in a folder .zarr, is predicted from file to file (large.py), and its mask is .tif.
 
     What can be refused is refused before anything is computed. A file that then turns out to be unreadable, or too
     large for the memory, does not stop the others: all that can be predicted is written, and WorkFailed names the
@@ -66,10 +80,11 @@ def predict_files(options: PredictOptions) -> list[Path]:
     """
     suffix = _picture_suffix(options)
     _check_out(options)
-    sources = [_source(file) for place in options.inputs for file in find_images(place)]
-    _refuse_clashes(sources, options, suffix)
+    sources = [_source(file, suffix) for place in options.inputs for file in _files(place)]
+    _refuse_clashes(sources, options)
+    _refuse_large(sources, options)
     model = load(options.model)
-    work = _Work(options, model, suffix)
+    work = _Work(options, model)
     with count(len(sources), "predicting") as display:
         for number, source in enumerate(sources, start=1):
             work.predict(source, number, display)
@@ -80,8 +95,8 @@ def predict_files(options: PredictOptions) -> list[Path]:
 class _Work:
     """A run over many files: what was written, what failed, what the masks were like."""
 
-    def __init__(self, options: PredictOptions, model: UNet, suffix: str) -> None:
-        self.options, self.model, self.suffix = options, model, suffix
+    def __init__(self, options: PredictOptions, model: UNet) -> None:
+        self.options, self.model = options, model
         self.written: list[Path] = []
         self.failures: list[DataError | WorkFailed] = []
         self.seen: set[int] = set()  # classes in all masks together
@@ -90,8 +105,12 @@ class _Work:
         """One file: its results, or its failure."""
         before = len(self.written)
         try:
-            for stem, image in self._pages(source):
-                self.written += self._write(stem, image, _predicted(self.model, image, source.file))
+            if source.large:
+                self.written += self._large(source, display)
+            else:
+                for stem, image in self._pages(source):
+                    p = _predicted(self.model, image, source, self.options)
+                    self.written += self._write(source, stem, image, p)
         except (DataError, WorkFailed) as error:
             self.failures.append(error)
             display.say(f"not predicted: {error}")
@@ -106,11 +125,24 @@ class _Work:
             raise DataError(f"{source.file}: has changed since the command began; predict it again")
         return zip(source.stems, images, strict=True)
 
-    def _write(self, stem: str, image: np.ndarray, p: np.ndarray) -> list[Path]:
+    def _large(self, source: Source, display: Count) -> list[Path]:
+        """From file to file; the progress is told now and then."""
+        options = self.options
+        options.out.mkdir(parents=True, exist_ok=True)
+        mask, *probabilities = (options.out / name for name in _file_names(source.stems[0], options, source.suffix))
+        tell = _Tiles(source.file, display)
+        with _errors_with_name(source.file):
+            self.seen |= set(predict_large(
+                self.model, source.file, mask, probabilities[0] if probabilities else None, options.tile, options.tta,
+                progress=tell,
+            ))  # fmt: skip
+        return [mask, *probabilities]
+
+    def _write(self, source: Source, stem: str, image: np.ndarray, p: np.ndarray) -> list[Path]:
         options, classes = self.options, p.argmax(axis=0)
         numbered = instances(p, stem) if options.instances else None  # what can fail comes before the first file
         options.out.mkdir(parents=True, exist_ok=True)
-        files = [options.out / name for name in _file_names(stem, options, self.suffix)]
+        files = [options.out / name for name in _file_names(stem, options, source.suffix)]
         rest = iter(files)
         with _writing(next(rest)) as path:
             _write_mask(path, classes, len(p), self.model.coding)
@@ -166,12 +198,41 @@ def _writing(path: Path) -> Iterator[Path]:
         raise OSError(error.errno or errno.EIO, reason, os.fspath(path)) from error
 
 
-def _predicted(model: UNet, image: np.ndarray, file: Path) -> np.ndarray:
+class _Tiles:
+    """Says how many tiles of a large image are done, when it begins and then every few seconds."""
+
+    def __init__(self, file: Path, display: Count) -> None:
+        self.file, self.display, self.begun = file, display, time.monotonic()
+        self.first: int | None = None
+        self.spoken = -math.inf
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if self.first is None:
+            self.first, self.begun = done, now
+        elif now - self.spoken < SECONDS or done == total:
+            return
+        self.spoken = now
+        fresh = done - self.first
+        left = f", {duration((now - self.begun) / fresh * (total - done))} left" if fresh else ""
+        earlier = f", {done} from an earlier run" if done and not fresh else ""
+        self.display.say(f"{self.file}: tile {done} of {total}{earlier}{left}")
+
+
+def _predicted(model: UNet, image: np.ndarray, source: Source, options: PredictOptions) -> np.ndarray:
     """`predict`, with errors that name the file."""
+    with _errors_with_name(source.file):
+        return predict(model, image, is_picture(source.file), options.tile, options.tta)
+
+
+@contextmanager
+def _errors_with_name(file: Path) -> Iterator[None]:
     try:
-        return predict(model, image, is_picture(file))
+        yield
     except MemoryError as error:
         raise WorkFailed(f"{file}: {error}") from None
+    except (DataError, UsageError) as error:
+        raise error if str(file) in str(error) else type(error)(f"{file}: {error}") from error
     except ValueError as error:
         raise DataError(f"{file}: {error}") from error
 
@@ -191,26 +252,6 @@ def _write_mask(path: Path, classes: np.ndarray, count: int, coding: Coding | No
         write_image(path, classes.astype(np.uint8), palette=coding.values)
     else:
         write_image(path, decode(classes, count, coding))
-
-
-def decode(classes: np.ndarray, count: int, coding: Coding | None) -> np.ndarray:
-    """Class indices as the values of the training masks (`Coding.decode`).
-
-    A model without a coding: 0 and 255 for two classes, else the indices themselves.
-    """
-    if coding is not None:
-        return coding.decode(classes)
-    return (classes * (255 if count == 2 else 1)).astype(np.uint8)
-
-
-def meaning(model: UNet) -> str:
-    """What the values of the masks that are written mean."""
-    if model.coding is None:
-        two = model.out_channels <= 2
-        return "0 background, 255 foreground" if two else "class indices"
-    if not model.coding.values:  # instances: the network knows foreground only
-        return "0 background, 255 foreground"
-    return model.coding.describe()
 
 
 def instances(p: np.ndarray, stem: str) -> np.ndarray:
@@ -243,9 +284,47 @@ def _read(file: Path) -> list[np.ndarray]:
         raise WorkFailed(f"{file}: not enough memory to read it: cut it into smaller images") from None
 
 
-def _source(file: Path) -> Source:
+def _files(place: Path) -> list[Path]:
+    """The image files of a folder, or the one image that `place` is."""
+    return [place] if place.suffix.lower() == ZARR and place.is_dir() else find_images(place)
+
+
+def _source(file: Path, suffix: str) -> Source:
     """A file and its result stems, which are the names that its images have in training."""
-    return Source(file, page_names(file.stem, _page_count(file)))
+    if _is_large(file):
+        return Source(file, (file.stem,), _large_suffix(), large=True)
+    return Source(file, page_names(file.stem, _page_count(file)), suffix)
+
+
+def _is_large(file: Path) -> bool:
+    """Whether the image is to be predicted from file to file, and can be."""
+    if file.is_dir():
+        return True
+    if file.stat().st_size < MOST_WHOLE // MOST_COMPRESSED:
+        return False
+    try:
+        with closing(open_windows(file)) as source:
+            return math.prod(source.size) > MOST_WHOLE
+    except (DataError, MissingExtra):  # it can only be read whole; what is wrong with it is told when its turn comes
+        return False
+
+
+def _large_suffix() -> str:
+    try:
+        require("tifffile", extra="train")
+    except MissingExtra:
+        return ".npy"
+    return ".tif"
+
+
+def _refuse_large(sources: Iterable[Source], options: PredictOptions) -> None:
+    """What needs the whole image in memory."""
+    for source in sources:
+        if source.large and (options.instances or options.overlay):
+            raise UsageError(
+                f"{source.file} is too large for --instances and --overlay, which need the image in memory: leave them "
+                "out, or give it in parts"
+            )
 
 
 def _page_count(file: Path) -> int:
@@ -279,12 +358,12 @@ def _check_out(options: PredictOptions) -> None:
         raise UsageError(f"--out {out} cannot be written: {there} is not yours to write to; choose another folder")
 
 
-def _refuse_clashes(sources: Iterable[Source], options: PredictOptions, suffix: str) -> None:
+def _refuse_clashes(sources: Iterable[Source], options: PredictOptions) -> None:
     """No result may take the place of another, on a file system that ignores case too, or of an image."""
     takers: dict[str, Source] = {}
     inputs = {_identity(source.file) for source in sources}
     for source in sources:
-        for name in (name for stem in source.stems for name in _file_names(stem, options, suffix)):
+        for name in (name for stem in source.stems for name in _file_names(stem, options, source.suffix)):
             other = takers.setdefault(unicodedata.normalize("NFC", name).casefold(), source)
             if other is not source:
                 raise UsageError(_clash(other.file, source.file, options.out / name))

@@ -5,8 +5,10 @@ matters is to write them once.  So sums start from the bias, stay in registers o
 and are rectified and stored by the same few instructions.  A tap is an offset into the zero-padded picture, which is
 small.  The derivative with respect to the weights reads the gradient once for every 9 taps.
 
-Kernels of more taps, channels that do not fill vectors and pictures narrower than a register tile are left to
-direct.py, and so is the derivative with respect to the picture, which a first layer has no use for.
+Kernels of more taps and channels that do not fill vectors are left to direct.py, and so is the derivative with respect
+to the picture, which a first layer has no use for.  direct.py adds the bias last, so its sums are rounded otherwise:
+which of the two computes a layer must not depend on the picture's size, or a tile of a picture would differ from the
+picture.  One that is narrower than a register tile is computed as the left part of a wider one.
 """
 
 import numpy as np
@@ -14,7 +16,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from .. import workers
-from ..arrays import POOL, nhwc, pad, picture, writable_picture
+from ..arrays import POOL, empty, nhwc, pad, picture, writable_picture
 from ..counters import next_task
 from ..jit import serial
 from ..simd import Vector, emitted, lanes_for, register_tile, static, vector_bytes
@@ -25,11 +27,16 @@ SHARES = 8  # partial sums of the weights' gradient
 ROWS = 9  # taps that are summed up together in the weights' gradient
 
 
-def fits(weight_shape, width, dtype):
-    """Whether this variant computes such a convolution itself; `width` of the output."""
+def fits(weight_shape, dtype):
+    """Whether this variant computes such a convolution itself."""
     o, c, kh, kw = weight_shape
     tile = taps_tile_of(o, dtype.itemsize * 8)
-    return c * kh * kw <= TAPS and o % (tile[1].ndim * tile[2].ndim) == 0 and width >= tile[0].ndim
+    return c * kh * kw <= TAPS and o % (tile[1].ndim * tile[2].ndim) == 0
+
+
+def missing(outputs, width, dtype):
+    """Pixels that rows of `width` px are too short by for a register tile; 0 or less where they are not."""
+    return taps_tile_of(outputs, dtype.itemsize * 8)[0].ndim - width
 
 
 def taps_tile_of(outputs, bits):
@@ -39,10 +46,16 @@ def taps_tile_of(outputs, bits):
 
 def forward(x, weight, bias, padding, relu, out):
     """As reference.forward."""
-    if not fits(weight.shape, out.shape[3], x.dtype):
+    if not fits(weight.shape, x.dtype):
         direct.forward(x, weight, bias, padding, relu, out)
         return
     o, c, kh, kw = weight.shape
+    more = missing(o, out.shape[3], x.dtype)
+    if more > 0:
+        wide = empty((*out.shape[:3], out.shape[3] + more), x.dtype)
+        forward(np.pad(x, ((0, 0), (0, 0), (0, 0), (0, more))), weight, bias, padding, relu, wide)
+        out[...] = wide[..., : out.shape[3]]
+        return
     padded = nhwc(pad(x, (padding, padding)))
     by_tap = np.ascontiguousarray(weight.transpose(2, 3, 1, 0)).reshape(-1)
     bias = np.zeros(o, x.dtype) if bias is None else np.ascontiguousarray(bias)
@@ -60,7 +73,7 @@ def backward_input(grad, weight, padding, out):
 
 def backward_weight(grad, x, padding, out):
     """As reference.backward_weight."""
-    if not fits(out.shape, grad.shape[3], x.dtype):
+    if not fits(out.shape, x.dtype) or missing(len(out), grad.shape[3], x.dtype) > 0:
         direct.backward_weight(grad, x, padding, out)
         return
     o, c, kh, kw = out.shape

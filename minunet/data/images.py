@@ -140,21 +140,33 @@ def _read(path: Path, pixels: Pixels) -> list[np.ndarray]:
 
 
 def _read_npy(path: Path, file: BinaryIO) -> np.ndarray:
+    check_npy(path, file)
+    file.seek(0)
+    try:
+        return np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise _unreadable(path, error) from error
+
+
+def check_npy(path: Path, file: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and dtype of the image in an NPY file; DataError where it is none, or shorter than it says."""
     try:
         shape, dtype = _npy_header(file)
         claimed = math.prod(shape) * dtype.itemsize
         present = path.stat().st_size - file.tell()
         if claimed > present and not dtype.hasobject:
             raise ValueError(f"it claims {claimed} bytes of shape {shape} and holds {present}")
-        file.seek(0)
-        image = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError, SyntaxError, TypeError) as error:
-        raise wrong(path, f"not a readable NPY file ({error})", "save it again") from error
-    if not isinstance(image, np.ndarray) or image.dtype.kind not in "biuf":
+        raise _unreadable(path, error) from error
+    if dtype.kind not in "biuf":
         raise wrong(path, "does not hold an array of real numbers", "save one with np.save")
-    if image.ndim not in (2, 3) or image.size == 0:
-        raise wrong(path, f"shape {image.shape} is not an image", "save (H, W) or (H, W, C)")
-    return image
+    if len(shape) not in (2, 3) or 0 in shape:
+        raise wrong(path, f"shape {shape} is not an image", "save (H, W) or (H, W, C)")
+    return shape, dtype
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return wrong(path, f"not a readable NPY file ({error})", "save it again")
 
 
 def _npy_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:

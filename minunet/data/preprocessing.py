@@ -44,15 +44,22 @@ class Preprocessing:
         Grey is repeated into a colour model; colour becomes luminance in a grey model, with a
         warning unless the channels are equal. An alpha channel is dropped. DataError otherwise.
         """
-        planes = self._fit_channels(channels_first(image, self.channels, channels_last))
+        planes = self.fit_channels(channels_first(image, self.channels, channels_last))
         if self.normalize == "none":
             return np.ascontiguousarray(planes, dtype)
         values = planes.astype(np.float64)
-        scaled = (values - values.mean()) / (values.std() + TINY)
-        return np.ascontiguousarray(scaled, dtype)
+        return self.scaled(values, values.mean(), values.std(), dtype)
 
-    def _fit_channels(self, planes: np.ndarray) -> np.ndarray:
-        """(C, H, W) -> (self.channels, H, W)."""
+    @staticmethod
+    def scaled(values: np.ndarray, mean: float, std: float, dtype: np.dtype | type) -> np.ndarray:
+        """float64 values of mean 0 and standard deviation 1 over the image that `mean` and `std` are of."""
+        return np.ascontiguousarray((values - mean) / (std + TINY), dtype)
+
+    def fit_channels(self, planes: np.ndarray, grey: bool | None = None) -> np.ndarray:
+        """(C, H, W) -> (self.channels, H, W).
+
+        grey: whether the colours are equal in the whole image, where these are a part of one.
+        """
         wanted, have = self.channels, len(planes)
         if wanted in (None, have):
             return planes
@@ -61,7 +68,7 @@ class Preprocessing:
         if wanted == 3 and len(planes) == 1:
             return np.repeat(planes, 3, axis=0)
         if wanted == 1 and len(planes) == 3:
-            return _to_grey(planes)
+            return _to_grey(planes, grey)
         if len(planes) == wanted:
             return planes
         raise DataError(f"an image of {have} channels does not fit a model of {wanted}")
@@ -84,22 +91,32 @@ def channels_first(image: np.ndarray, channels: int | None = None, channels_last
     `channels` and `channels_last` say which it is, see `Preprocessing`.
     """
     image = np.asarray(image)
-    if image.dtype.kind not in "biuf":
-        raise DataError(f"an image of dtype {image.dtype}; images hold real numbers")
-    if image.size == 0 or image.ndim not in (2, 3):
-        raise DataError(f"shape {image.shape} is not an image; give (H, W), (H, W, C) or (C, H, W)")
-    if image.ndim == 2:
+    axis = channel_axis(image.shape, image.dtype, channels, channels_last)
+    if axis is None:
         return image[None]
+    return image.transpose(2, 0, 1) if axis == 2 else image
+
+
+def channel_axis(
+    shape: tuple[int, ...], dtype: np.dtype, channels: int | None = None, channels_last: bool = False
+) -> int | None:
+    """Which axis of an image the channels are: 0, 2, or None where it has two axes. DataError where it is no image."""
+    if dtype.kind not in "biuf":
+        raise DataError(f"an image of dtype {dtype}; images hold real numbers")
+    if 0 in shape or len(shape) not in (2, 3):
+        raise DataError(f"shape {shape} is not an image; give (H, W), (H, W, C) or (C, H, W)")
+    if len(shape) == 2:
+        return None
     if channels_last:
-        return image.transpose(2, 0, 1)
-    last, first = image.shape[2], image.shape[0]
+        return 2
+    last, first = shape[2], shape[0]
     if channels in (last, first):
-        return image.transpose(2, 0, 1) if last == channels else image
+        return 2 if last == channels else 0
     if last <= 4:
-        return image.transpose(2, 0, 1)
+        return 2
     if first <= 4:
-        return image
-    raise DataError(f"shape {image.shape} has no axis of 1 to 4 channels")
+        return 0
+    raise DataError(f"shape {shape} has no axis of 1 to 4 channels")
 
 
 def is_grey(image: np.ndarray) -> bool:
@@ -116,8 +133,8 @@ def luminance(image: np.ndarray) -> np.ndarray:
     return np.tensordot(LUMINANCE, planes[:3].astype(np.float64), axes=1)
 
 
-def _to_grey(planes: np.ndarray) -> np.ndarray:
-    if _equal(planes):
+def _to_grey(planes: np.ndarray, grey: bool | None) -> np.ndarray:
+    if _equal(planes) if grey is None else grey:
         return planes[:1]
     warnings.warn("a colour image in a grey model: its luminance is used", stacklevel=4)
     return np.tensordot(LUMINANCE, planes.astype(np.float64), axes=1)[None]

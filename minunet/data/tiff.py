@@ -51,7 +51,7 @@ def read_with_tifffile(file: BinaryIO, check_size: Callable[[tuple[int, int]], N
     tifffile = require("tifffile", extra="train")
     images = []
     file.seek(0)
-    with _complaints() as complaints, tifffile.TiffFile(file) as pages:
+    with complaints() as found, tifffile.TiffFile(file) as pages:
         for number, page in enumerate(pages.pages):
             if number and _is_extra(page.subfiletype):
                 continue
@@ -59,8 +59,8 @@ def read_with_tifffile(file: BinaryIO, check_size: Callable[[tuple[int, int]], N
             images.append(_page(page))
         if not images:
             raise ValueError("it has no pages")
-    if complaints:
-        raise ValueError(complaints[0])
+    if found:
+        raise ValueError(found[0])
     return images
 
 
@@ -104,7 +104,7 @@ class _Notes(logging.Handler):
 
 
 @contextmanager
-def _complaints() -> Iterator[list[str]]:
+def complaints() -> Iterator[list[str]]:
     """What tifffile logs as errors meanwhile; nothing of it goes to stderr."""
     logger, notes = logging.getLogger("tifffile"), _Notes()
     before = logger.propagate

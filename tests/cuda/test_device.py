@@ -435,3 +435,20 @@ def test_a_prediction_goes_there_once_and_comes_back_once(cupy, rng, outputs):
     assert (cupy.transfers.to_device, cupy.transfers.to_host) == (1, 1)
     assert isinstance(found, np.ndarray)
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_tiles_take_the_same_way(cupy, rng, padding, tmp_path):
+    """One transfer there and one back a tile; the mean over flips and rotations is made on the host."""
+    model = mn.UNet(1, 2, (2, 4), padding=padding, dtype=np.float64)
+    image = rng.integers(0, 255, (21, 18)).astype(np.uint8)
+    expected, turned = mn.predict(model, image), mn.predict(model, image, tta=True)
+    np.save(tmp_path / "a.npy", image)
+    model.to("cuda")
+    cupy.transfers.reset()
+    found = mn.predict(model, image, tile=12)
+    assert (cupy.transfers.to_device, cupy.transfers.to_host) == (4, 4)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(mn.predict(model, image, tile=12, tta=True), turned, rtol=1e-9, atol=1e-12)
+    mn.predict_large(model, tmp_path / "a.npy", tmp_path / "o.npy", tmp_path / "p.npy", tile=12)
+    np.testing.assert_allclose(np.load(tmp_path / "p.npy"), expected, atol=1e-6)

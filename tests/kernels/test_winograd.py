@@ -117,6 +117,32 @@ def chosen(c, o, side, *, dtype=np.float32, k=3, n=1, backend="numba"):
         return KERNELS["conv2d"].choose(arguments)
 
 
+@pytest.mark.parametrize("variant", ["direct", "few_channels"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_part_of_a_picture_gets_the_bits_of_the_whole(variant, dtype):
+    """What exact policies promise to tiles: at any place, and in any width, also one below a register tile's."""
+    pytest.importorskip("numba")
+    rng = np.random.default_rng(0)
+    module = KERNELS["conv2d"].load(variant)
+    for c, o in [(1, 16), (3, 8), (4, 64), (4, 3), (2, 17)]:
+        x, weight = rng.standard_normal((1, c, 30, 61)).astype(dtype), rng.standard_normal((o, c, 3, 3)).astype(dtype)
+        bias = rng.standard_normal(o).astype(dtype)
+        whole = kernels.empty((1, o, 28, 59), dtype)
+        module.forward(x, weight, bias, 0, True, whole)
+        for left, width in [(0, 1), (3, 2), (7, 13), (11, 14), (5, 40), (0, 59), (58, 1)]:
+            part = kernels.empty((1, o, 9, width), dtype)
+            module.forward(x[:, :, 4:15, left : left + width + 2], weight, bias, 0, True, part)
+            np.testing.assert_array_equal(part, whole[:, :, 4:13, left : left + width])
+
+
+def test_the_exact_rule_does_not_look_at_the_size():
+    """Else a tile could be computed by another kernel than the whole picture."""
+    pytest.importorskip("numba")
+    with mn.policy("exact"):
+        for c, o in [(1, 64), (4, 4), (5, 64), (64, 2)]:
+            assert len({chosen(c, o, side) for side in (1, 3, 14, 100, 1000)}) == 1
+
+
 def test_the_rule():
     pytest.importorskip("numba")
     assert chosen(64, 64, 100) == "winograd4"
