@@ -107,7 +107,7 @@ class Checkpoint:
 
     @property
     def terms(self) -> dict[str, Any]:
-        return self.description["terms"]
+        return with_later_options(self.description["terms"])
 
     @property
     def recipe(self) -> Recipe:
@@ -209,9 +209,19 @@ def _check_description(description: Any, tensors: dict[str, np.ndarray]) -> None
         raise FileFormatError(f"the checkpoint lacks {', '.join(wrong) or 'steps in its records'}")
 
 
+def with_later_options(found: dict[str, Any]) -> dict[str, Any]:
+    """The recipe in a checkpoint, perhaps of an earlier version: what that lacks is filled in as it was then."""
+    if not isinstance(found.get("augment"), bool):
+        return found
+    later = ("largest_crop", "elastic", "foreground", "w0", "sigma", "class_weight")
+    filled = {name: getattr(Recipe, name) for name in later} | {"weight_map": False}
+    return filled | found | {"augment": "flips" if found["augment"] else "none"}
+
+
 def terms(trainer: Trainer) -> dict[str, Any]:
     """What decides the bits of a run beside network and data; the same after a way through JSON."""
-    recipe = asdict(trainer.recipe) | {"crop": list(trainer.crop), "loss": trainer.loss_name}
+    chosen = {"crop": list(trainer.crop), "loss": trainer.loss_name, "weight_map": trainer.weight_map}
+    recipe = asdict(trainer.recipe) | chosen
     recipe["seed"] = str(recipe["seed"])  # of any length
     backend = "cuda" if trainer.model.device == "cuda" else kernels.current_backend()
     return recipe | {"backend": backend, "policy": kernels.current_policy()}

@@ -221,8 +221,18 @@ def _add_demo(commands: Any) -> None:
 def _add_train(commands: Any) -> None:
     from minunet.budget import VALIDATIONS
     from minunet.data import TARGETS
-    from minunet.recipe import DEFAULT_LOSS, LOSSES, ONE_OUTPUT_LOSS, SCHEDULES, Recipe
+    from minunet.recipe import (
+        AUGMENTATIONS,
+        CLASS_WEIGHTS,
+        DEFAULT_LOSS,
+        LOSSES,
+        ONE_OUTPUT_LOSS,
+        SCHEDULES,
+        Recipe,
+    )
+    from minunet.recipes import RECIPES
     from minunet.runs import FEATURES, MINUTES
+    from minunet.train import WORKERS
 
     parser = _command(commands, "train", "train a U-Net on images and their masks", _train)
     parser.add_argument("images", metavar="IMAGES", type=Path, help="folder of images")
@@ -234,6 +244,9 @@ def _add_train(commands: Any) -> None:
                              "are needed, and --minutes bounds this command")  # fmt: skip
     parser.add_argument("--overfit", nargs="?", const="", metavar="NAME",
                         help="a test of a minute: learn one image by heart (default: the first)")  # fmt: skip
+    parser.add_argument("--recipe", dest="recipe_name", choices=RECIPES,
+                        help="a set of options, each of which may be given beside it; "
+                             + "; ".join(f"{name}: {found.summary}" for name, found in RECIPES.items()))  # fmt: skip
     _add_length(parser, f"{MINUTES:g}", "the whole command takes M minutes; with --resume at most so many")
     parser.add_argument("--seed", type=_natural, help=f"split, weights, batches (default: {Recipe.seed})")
 
@@ -266,11 +279,32 @@ def _add_train(commands: Any) -> None:
     recipe.add_argument("--loss", choices=LOSSES,
                         help=f"ce: cross entropy; bce: the same of one output (default: {DEFAULT_LOSS}; "
                              f"{ONE_OUTPUT_LOSS} for an --init model of one output)")  # fmt: skip
-    recipe.add_argument("--no-augment", dest="augment", action="store_const", const=False,
-                        help="no random flips and turns")  # fmt: skip
+    recipe.add_argument("--momentum", type=float, metavar="X", help=f"of SGD (default: {Recipe.momentum:g})")
+    augment = recipe.add_mutually_exclusive_group()
+    augment.add_argument("--augment", choices=AUGMENTATIONS,
+                         help="flips: also quarter turns; full: any angle, scale, elastic deformation, grey values, "
+                              f"blur and noise as well (default: {Recipe.augment})")  # fmt: skip
+    augment.add_argument("--no-augment", dest="augment", action="store_const", const="none",
+                         help="as --augment none")  # fmt: skip
+    recipe.add_argument("--elastic", type=float, metavar="PIXELS",
+                        help=f"deformation in --augment full; 0: none (default: {Recipe.elastic:g})")  # fmt: skip
+    recipe.add_argument("--foreground", type=float, metavar="SHARE",
+                        help="of crops that are placed where there is foreground "
+                             f"(default: {Recipe.foreground:g})")  # fmt: skip
+    recipe.add_argument("--weight-map", type=_switch, metavar="on|off",
+                        help="narrow gaps between cells count more in the loss (default: on where the masks hold "
+                             "instance ids)")  # fmt: skip
+    recipe.add_argument("--w0", type=float, help=f"of the weight map: how much more (default: {Recipe.w0:g})")
+    recipe.add_argument("--sigma", type=float, metavar="PIXELS",
+                        help=f"of the weight map: how wide gaps may be (default: {Recipe.sigma:g})")  # fmt: skip
+    recipe.add_argument("--class-weight", choices=CLASS_WEIGHTS,
+                        help="balanced: rare classes count as much as frequent ones "
+                             f"(default: {Recipe.class_weight})")  # fmt: skip
     recipe.add_argument("--patience", type=_positive, metavar="N",
                         help=f"end after N of {VALIDATIONS} looks without a better model (default: never)")  # fmt: skip
-    _add_machine(parser)
+    machine = _add_machine(parser)
+    machine.add_argument("--workers", type=_natural, metavar="N",
+                         help=f"threads that make batches; changes no result (default: {WORKERS})")  # fmt: skip
 
 
 def _add_predict(commands: Any) -> None:
@@ -385,13 +419,14 @@ def _add_length(parser: argparse.ArgumentParser, default: str, help: str) -> Non
     length.add_argument("--minutes", type=_minutes, metavar="M", help=f"{help} (default: {default})")
 
 
-def _add_machine(parser: argparse.ArgumentParser, device: bool = True) -> None:
+def _add_machine(parser: argparse.ArgumentParser, device: bool = True) -> Any:
     machine = parser.add_argument_group("machine")
     if device:
         machine.add_argument("--device", choices=("cpu", "cuda"), help="cuda: an NVIDIA GPU, by CuPy (default: cpu)")
     machine.add_argument("--threads", type=_positive, metavar="N", help="default: all cores")
     machine.add_argument("--backend", choices=("numpy", "numba"),
                          help="default: numba where it is installed")  # fmt: skip
+    return machine
 
 
 def _use(options: argparse.Namespace) -> None:
@@ -423,6 +458,7 @@ def _train(options: argparse.Namespace) -> None:
     from dataclasses import fields
 
     from minunet.overfit import overfit_run
+    from minunet.recipes import named, named_recipe
     from minunet.runs import TrainOptions, train_run
     from minunet.train import Recipe
 
@@ -431,7 +467,10 @@ def _train(options: argparse.Namespace) -> None:
         return {name: value for name, value in values.items() if value is not None}
 
     recipe, rest = chosen(Recipe), chosen(TrainOptions)
-    wanted = TrainOptions(**rest, recipe=Recipe(**recipe), asked=frozenset(recipe) | frozenset(rest))
+    asked, name = frozenset(recipe) | frozenset(rest), options.recipe_name
+    if name is not None and options.init is None:  # the network of --init is what it is
+        rest = {**named(name).network, **rest}
+    wanted = TrainOptions(**rest, recipe=named_recipe(name, **recipe), asked=asked)
     if options.overfit is None:
         train_run(wanted, options.started)
     else:
@@ -515,6 +554,12 @@ def _natural(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")
     return int(text)
+
+
+def _switch(text: str) -> bool:
+    if text not in ("on", "off"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither on nor off")
+    return text == "on"
 
 
 def _features(text: str) -> tuple[int, ...]:

@@ -52,6 +52,7 @@ class Row:
     truth: np.ndarray
     probabilities: np.ndarray
     note: str = ""  # stands under the prediction's title, e.g. its score
+    weight: np.ndarray | None = None  # (H, W), what each pixel counts in the loss
 
 
 def display(image: np.ndarray) -> np.ndarray:
@@ -141,15 +142,22 @@ def class_names(coding: Coding) -> list[str]:
 
 
 def overview(path: str | Path, rows: Sequence[Row], title: str, names: Sequence[str]) -> None:
-    """A picture with a row an image: image, truth, prediction, uncertainty.
+    """A picture with a row an image: image, truth, prediction, uncertainty, and the weights where rows have them.
 
     names: of the classes 1, 2, ... Needs matplotlib (MissingExtra otherwise).
     """
-    figure, axes, bottom = _sheet(len(rows), title, ("image", "truth", "prediction", "uncertainty"))
+    weights = [row.weight for row in rows if row.weight is not None]
+    columns = ("image", "truth", "prediction", "uncertainty", "weight in the loss")
+    figure, axes, bottom = _sheet(len(rows), title, columns if weights else columns[:-1])
+    largest = max((float(weight.max()) for weight in weights), default=0.0)
     for row, line in zip(rows, axes, strict=True):
         _draw_row(row, line)
         heat = line[3].imshow(uncertainty(row.probabilities), cmap="cividis", vmin=0, vmax=1)
-    _color_bar(figure, heat, axes[-1][3], bottom)
+        if row.weight is not None:
+            weighed = line[4].imshow(row.weight, cmap="magma", vmin=0, vmax=largest)
+    _color_bar(figure, heat, axes[-1][3], bottom, {0: "0 (sure)", 0.5: "0.5", 1: "1 (a guess)"})
+    if weights:
+        _color_bar(figure, weighed, axes[-1][4], bottom, {0: "0", largest / 2: "", largest: f"{largest:.3g}"})
     _legend(figure, _class_colors(names))
     _save(figure, path)
 
@@ -212,11 +220,12 @@ def _label(axis: Any, text: str) -> None:
         )  # fmt: skip
 
 
-def _color_bar(figure: Any, heat: Any, last_axis: Any, bottom: float) -> None:
+def _color_bar(figure: Any, heat: Any, last_axis: Any, bottom: float, ticks: dict[float, str]) -> None:
+    """A bar below a column; ticks: three values and what stands there."""
     place = last_axis.get_position()
     axis = figure.add_axes((place.x0, 0.72 * bottom, place.width, 0.12 * bottom))
-    bar = figure.colorbar(heat, cax=axis, orientation="horizontal", ticks=[0, 0.5, 1])
-    bar.ax.set_xticklabels(["0 (sure)", "0.5", "1 (a guess)"], fontsize=8, color=MUTED)
+    bar = figure.colorbar(heat, cax=axis, orientation="horizontal", ticks=list(ticks))
+    bar.ax.set_xticklabels(list(ticks.values()), fontsize=8, color=MUTED)
     bar.ax.get_xticklabels()[0].set_horizontalalignment("left")
     bar.ax.get_xticklabels()[2].set_horizontalalignment("right")
     bar.outline.set_visible(False)

@@ -37,7 +37,7 @@ def network(**options):
 
 
 def timeless(records):
-    times = {"seconds", "images_per_second", "step_seconds", "validation_seconds"}
+    times = {"seconds", "images_per_second", "waiting", "step_seconds", "validation_seconds"}
     return [{name: value for name, value in record.items() if name not in times} for record in records]
 
 
