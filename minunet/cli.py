@@ -351,6 +351,10 @@ def _add_doctor(commands: Any) -> None:
     parser.add_argument("images", metavar="IMAGES", type=Path, help="folder of images")
     parser.add_argument("masks", metavar="MASKS", type=Path, help="folder of masks, same names")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for doctor.png, images with their masks")
+    parser.add_argument("--show", action="store_true",
+                        help="weights.png as well: what each pixel counts in the loss (weight map)")  # fmt: skip
+    parser.add_argument("--augment", action="store_true",
+                        help="augmented.png as well: crops as --augment full changes them in training")  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was found for machines")
 
     data = parser.add_argument_group("data, as in train")
@@ -359,6 +363,13 @@ def _add_doctor(commands: Any) -> None:
     data.add_argument("--validation", type=float, default=0.2, metavar="SHARE",
                       help="share of images that is not trained on (default: 0.2)")  # fmt: skip
     data.add_argument("--seed", type=_natural, default=Recipe.seed, help="of the split")
+
+    look = parser.add_argument_group("of the pictures by --show and --augment, as in train")
+    look.add_argument("--elastic", type=float, default=Recipe.elastic, metavar="PIXELS",
+                      help=f"default: {Recipe.elastic:g}")  # fmt: skip
+    look.add_argument("--w0", type=float, default=Recipe.w0, help=f"default: {Recipe.w0:g}")
+    look.add_argument("--sigma", type=float, default=Recipe.sigma, metavar="PIXELS",
+                      help=f"default: {Recipe.sigma:g}")  # fmt: skip
 
     settings = parser.add_argument_group("settings, as in train, for the memory and time that they need")
     features = ",".join(map(str, FEATURES))
@@ -495,11 +506,15 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _doctor(options: argparse.Namespace) -> None:
     from minunet.doctor import Question
     from minunet.doctor.command import doctor
+    from minunet.recipe import Recipe
 
     names = ("images", "masks", "mask_suffix", "target", "validation", "seed",
              "crop", "batch", "features", "padding", "norm")  # fmt: skip
     question = Question(**{name: getattr(options, name) for name in names})
-    doctor(question, options.out, options.json)
+    chosen = {name: getattr(options, name) for name in ("seed", "elastic", "w0", "sigma")}
+    weights = Recipe(**chosen, weight_map=True) if options.show else None
+    augmented = Recipe(**chosen, augment="full") if options.augment else None
+    doctor(question, options.out, options.json, weights, augmented)
 
 
 def _info(options: argparse.Namespace) -> None:

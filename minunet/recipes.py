@@ -62,4 +62,5 @@ def named(name: str) -> Named:
 
 def named_recipe(name: str | None = None, **options: Any) -> Recipe:
     """The `Recipe` of this name, with these options instead of its own; without a name the defaults."""
-    return Recipe(**({} if name is None else named(name).training) | options)
+    chosen = {} if name is None else named(name).training
+    return Recipe(**{**chosen, **options})

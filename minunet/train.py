@@ -138,7 +138,7 @@ class Trainer:
             recipe.seed,
             recipe.batch_size,
             self.crop,
-            augment={"none": None, "full": Augmentation(elastic=recipe.elastic)}.get(recipe.augment, recipe.augment),
+            augment=augmentation(recipe),
             weights=self.weights,
             foreground=recipe.foreground,
             output_margin=(self.crop[0] - model.output_size(self.crop)[0]) // 2,
@@ -484,6 +484,13 @@ def _optimizer(model: UNet, recipe: Recipe) -> optim.SGD:
         )
     except ValueError as error:
         raise UsageError(str(error)) from None
+
+
+def augmentation(recipe: Recipe) -> Augmentation | str | None:
+    """What a `Sampler` is told by this recipe."""
+    if recipe.augment == "full":
+        return Augmentation(elastic=recipe.elastic)
+    return "flips" if recipe.augment == "flips" else None
 
 
 def with_weight_map(recipe: Recipe, loss: str, dataset: Dataset) -> bool:

@@ -137,8 +137,8 @@ class Sampler:
         target = self.dataset.targets[i]
         wanted = None
         if self.foreground and rng.random() < self.foreground:
-            inside = np.flatnonzero(target)
-            wanted = divmod(int(inside[rng.integers(len(inside))]), target.shape[1]) if len(inside) else None
+            found = np.flatnonzero(target)
+            wanted = divmod(int(found[rng.integers(len(found))]), target.shape[1]) if len(found) else None
         margin, sides = self.output_margin, []
         for k in (0, 1):
             # What is in the inner half of the output stays in it, however it is turned and enlarged.
