@@ -36,7 +36,7 @@ class Recipe:
     schedule: str = "cosine"
     warmup: int | None = None  # steps in which the rate grows to lr; None: a twentieth of all
     clip: float | None = 1.0  # largest norm of the gradient; None: no limit
-    augment: str | bool = "flips"  # and quarter turns; "none"; "full": `data.Augmentation`. True: "flips", False: "none"
+    augment: str | bool = "flips"  # and quarter turns; "none"; "full": `data.Augmentation`. True is flips, False none
     elastic: float = 10.0  # pixels, of the deformation in "full": see `data.Augmentation`
     foreground: float = 0.0  # share of the crops that are placed where there is foreground
     weight_map: bool | None = None  # gaps between cells count more: `data.weight_map`; None: where masks hold instances

@@ -245,9 +245,10 @@ def test_a_finished_run_stays_as_it_is(data, whole, tmp_path):
     [
         ({"padding": "valid", "norm": None, "features": (2,)}, {"crop": 28}),
         ({"dtype": np.float64, "dropout": 0.0}, {"augment": False, "schedule": "step"}),
+        ({}, {"augment": "full", "foreground": 0.5, "class_weight": "balanced", "w0": 3.0, "workers": 2}),
         ({"dropout": 0.5, "norm": None}, {"momentum": 0.0, "nesterov": False, "clip": None, "weight_decay": 1e-3}),
     ],
-    ids=["valid", "float64", "no momentum"],
+    ids=["valid", "float64", "full", "no momentum"],
 )
 @pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
 def test_other_networks_and_recipes(data, tmp_path, options, recipe, suffix):
@@ -290,7 +291,10 @@ def begun(data, tmp_path_factory):
     [
         ({"lr": 0.2}, r"begun with lr 0\.1, not with lr 0\.2"),
         ({"crop": 8, "seed": 7}, r"begun with crop \[16, 16\], seed 0, not with crop \[8, 8\], seed 7"),
-        ({"loss": "dice"}, r"loss ce\+dice, not with loss dice"),
+        ({"loss": "dice"}, r"loss ce\+dice, weight_map True, not with loss dice, weight_map False"),
+        ({"augment": "full", "w0": 5}, r"augment flips, w0 10\.0, not with augment full, w0 5"),
+        ({"weight_map": False}, "weight_map True, not with weight_map False"),
+        ({"recipe": "cells", "lr": 0.3}, "begun with lr 0.1, augment flips, foreground 0.0, not with"),
         ({"steps": 31}, "is of a run of 16 steps, not of 31"),
     ],
 )

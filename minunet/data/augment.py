@@ -174,14 +174,16 @@ def _window(
 ) -> np.ndarray:
     """Indices along one side of a random window of `wanted` pixels, and `around` more at its ends; reflected.
 
-    pixel: one that shall lie in the window, so many pixels `inside` of its ends as the image's border allows.
+    pixel: one that shall lie in the window, at least so many pixels `inside` of its ends.
     """
     first, last = -margin, size + margin - wanted
     if last < first:  # a smaller image lies in the middle of the window
         start = (size - wanted) // 2
     else:
         if pixel is not None:
-            first, last = np.clip((pixel - wanted + 1 + inside, pixel - inside), first, last)
+            low, high = pixel - wanted + 1 + inside, pixel - inside
+            over = high if high < first else low  # the border, as little as it can, where it must
+            first, last = (over, over) if high < first or low > last else (max(first, low), min(last, high))
         start = int(rng.integers(first, last + 1))
     return reflect(np.arange(start - around, start + wanted + around), size)
 
