@@ -12,7 +12,7 @@ import minunet as mn
 from minunet import budget, checkpoint
 from minunet.data import DataError, cells, from_arrays
 from minunet.errors import UsageError
-from minunet.train import Trainer
+from minunet.train import Recipe, Trainer
 
 STEPS = 16  # with a record each, a look at most of them, and 4 epochs
 RECIPE = {"batch_size": 2, "crop": 16, "lr": 0.1}
@@ -395,3 +395,24 @@ def test_how_often_is_the_clocks_affair_and_changes_nothing(data, whole, tmp_pat
     monkeypatch.setattr(checkpoint, "COST", 0)
     assert_same(train(data, tmp_path / "always.safetensors", steps=STEPS), whole)
     assert written == list(range(STEPS + 1))
+
+
+def test_other_instances_behind_the_same_targets_are_refused(data, tmp_path):
+    """They give other weights."""
+    training, path = data[0], tmp_path / "c.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        mn.fit(network(), training, steps=6, checkpoint=path, progress=interrupt_at(3), **RECIPE)
+    renumbered = training.subset(range(len(training)))
+    renumbered.ids = [(ids > 0) * (ids.max() + 1 - ids) for ids in training.ids]
+    with pytest.raises(DataError, match="changed"):
+        mn.fit(network(), renumbered, checkpoint=path, resume=True, **RECIPE)
+
+
+def test_checkpoints_from_before_there_were_weights_are_gone_on_with(data, tmp_path):
+    """The terms of such a file lack what came later, and said of augmentation whether there was any."""
+    later = ("largest_crop", "elastic", "foreground", "weight_map", "w0", "sigma", "class_weight")
+    terms = checkpoint.terms(Trainer(network(), *data, Recipe(weight_map=False)))
+    for augment, before in (("flips", True), ("none", False)):
+        earlier = {name: value for name, value in terms.items() if name not in later} | {"augment": before}
+        assert checkpoint.with_later_options(earlier) == terms | {"augment": augment}
+    assert checkpoint.with_later_options(terms) is terms
