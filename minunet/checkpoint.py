@@ -107,7 +107,7 @@ class Checkpoint:
 
     @property
     def terms(self) -> dict[str, Any]:
-        return self.description["terms"]
+        return with_later_options(self.description["terms"])
 
     @property
     def recipe(self) -> Recipe:
@@ -209,9 +209,19 @@ def _check_description(description: Any, tensors: dict[str, np.ndarray]) -> None
         raise FileFormatError(f"the checkpoint lacks {', '.join(wrong) or 'steps in its records'}")
 
 
+def with_later_options(found: dict[str, Any]) -> dict[str, Any]:
+    """The recipe in a checkpoint, perhaps of an earlier version: what that lacks is filled in as it was then."""
+    if not isinstance(found.get("augment"), bool):
+        return found
+    later = ("largest_crop", "elastic", "foreground", "w0", "sigma", "class_weight")
+    filled = {name: getattr(Recipe, name) for name in later} | {"weight_map": False}
+    return filled | found | {"augment": "flips" if found["augment"] else "none"}
+
+
 def terms(trainer: Trainer) -> dict[str, Any]:
     """What decides the bits of a run beside network and data; the same after a way through JSON."""
-    recipe = asdict(trainer.recipe) | {"crop": list(trainer.crop), "loss": trainer.loss_name}
+    chosen = {"crop": list(trainer.crop), "loss": trainer.loss_name, "weight_map": trainer.weight_map}
+    recipe = asdict(trainer.recipe) | chosen
     recipe["seed"] = str(recipe["seed"])  # of any length
     backend = "cuda" if trainer.model.device == "cuda" else kernels.current_backend()
     return recipe | {"backend": backend, "policy": kernels.current_policy()}
@@ -223,19 +233,21 @@ def terms(trainer: Trainer) -> dict[str, Any]:
 def fingerprint(trainer: Trainer) -> dict[str, np.ndarray]:
     """Names and digests of the images, as tensors: there may be more of them than a header has room for."""
     found: dict[str, np.ndarray] = {}
+    by_ids = trainer.weight_map or trainer.recipe.augment == "full"
     for kind, dataset in (("training", trainer.dataset), ("validation", trainer.validation)):
         names = [] if dataset is None else dataset.names
         text = "\0".join(names).encode("utf-8", "surrogateescape")
         found[f"data.{kind}.names"] = np.frombuffer(text, np.uint8)
-        digests = [] if dataset is None else [_digest(dataset, i) for i in range(len(names))]
+        digests = [] if dataset is None else [_digest(dataset, i, by_ids) for i in range(len(names))]
         found[f"data.{kind}.digests"] = np.array(digests, np.uint64)
     return found
 
 
-def _digest(dataset: Dataset, i: int) -> int:
-    """64 bits of what training is given of an image: its prepared planes, its target, its mask."""
+def _digest(dataset: Dataset, i: int, by_ids: bool) -> int:
+    """64 bits of what training is given of an image: its prepared planes, its target, its mask; perhaps instances."""
     digest = hashlib.blake2b(digest_size=8)
-    for array in (dataset.images[i], dataset.targets[i], dataset.truth[i]):
+    instances = [dataset.ids[i]] if by_ids and dataset.ids is not None else []
+    for array in (dataset.images[i], dataset.targets[i], dataset.truth[i], *instances):
         digest.update(f"{array.shape}{array.dtype}".encode())
         digest.update(np.ascontiguousarray(array).data)
     return int.from_bytes(digest.digest(), "little")

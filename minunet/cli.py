@@ -221,8 +221,18 @@ def _add_demo(commands: Any) -> None:
 def _add_train(commands: Any) -> None:
     from minunet.budget import VALIDATIONS
     from minunet.data import TARGETS
-    from minunet.recipe import DEFAULT_LOSS, LOSSES, ONE_OUTPUT_LOSS, SCHEDULES, Recipe
+    from minunet.recipe import (
+        AUGMENTATIONS,
+        CLASS_WEIGHTS,
+        DEFAULT_LOSS,
+        LOSSES,
+        ONE_OUTPUT_LOSS,
+        SCHEDULES,
+        Recipe,
+    )
+    from minunet.recipes import RECIPES
     from minunet.runs import FEATURES, MINUTES
+    from minunet.train import WORKERS
 
     parser = _command(commands, "train", "train a U-Net on images and their masks", _train)
     parser.add_argument("images", metavar="IMAGES", type=Path, help="folder of images")
@@ -234,6 +244,9 @@ def _add_train(commands: Any) -> None:
                              "are needed, and --minutes bounds this command")  # fmt: skip
     parser.add_argument("--overfit", nargs="?", const="", metavar="NAME",
                         help="a test of a minute: learn one image by heart (default: the first)")  # fmt: skip
+    parser.add_argument("--recipe", dest="recipe_name", choices=RECIPES,
+                        help="a set of options, each of which may be given beside it; "
+                             + "; ".join(f"{name}: {found.summary}" for name, found in RECIPES.items()))  # fmt: skip
     _add_length(parser, f"{MINUTES:g}", "the whole command takes M minutes; with --resume at most so many")
     parser.add_argument("--seed", type=_natural, help=f"split, weights, batches (default: {Recipe.seed})")
 
@@ -266,11 +279,32 @@ def _add_train(commands: Any) -> None:
     recipe.add_argument("--loss", choices=LOSSES,
                         help=f"ce: cross entropy; bce: the same of one output (default: {DEFAULT_LOSS}; "
                              f"{ONE_OUTPUT_LOSS} for an --init model of one output)")  # fmt: skip
-    recipe.add_argument("--no-augment", dest="augment", action="store_const", const=False,
-                        help="no random flips and turns")  # fmt: skip
+    recipe.add_argument("--momentum", type=float, metavar="X", help=f"of SGD (default: {Recipe.momentum:g})")
+    augment = recipe.add_mutually_exclusive_group()
+    augment.add_argument("--augment", choices=AUGMENTATIONS,
+                         help="flips: also quarter turns; full: any angle, scale, elastic deformation, grey values, "
+                              f"blur and noise as well (default: {Recipe.augment})")  # fmt: skip
+    augment.add_argument("--no-augment", dest="augment", action="store_const", const="none",
+                         help="as --augment none")  # fmt: skip
+    recipe.add_argument("--elastic", type=float, metavar="PIXELS",
+                        help=f"deformation in --augment full; 0: none (default: {Recipe.elastic:g})")  # fmt: skip
+    recipe.add_argument("--foreground", type=float, metavar="SHARE",
+                        help="of crops that are placed where there is foreground "
+                             f"(default: {Recipe.foreground:g})")  # fmt: skip
+    recipe.add_argument("--weight-map", type=_switch, metavar="on|off",
+                        help="narrow gaps between cells count more in the loss (default: on where the masks hold "
+                             "instance ids)")  # fmt: skip
+    recipe.add_argument("--w0", type=float, help=f"of the weight map: how much more (default: {Recipe.w0:g})")
+    recipe.add_argument("--sigma", type=float, metavar="PIXELS",
+                        help=f"of the weight map: how wide gaps may be (default: {Recipe.sigma:g})")  # fmt: skip
+    recipe.add_argument("--class-weight", choices=CLASS_WEIGHTS,
+                        help="balanced: rare classes count as much as frequent ones "
+                             f"(default: {Recipe.class_weight})")  # fmt: skip
     recipe.add_argument("--patience", type=_positive, metavar="N",
                         help=f"end after N of {VALIDATIONS} looks without a better model (default: never)")  # fmt: skip
-    _add_machine(parser)
+    machine = _add_machine(parser)
+    machine.add_argument("--workers", type=_natural, metavar="N",
+                         help=f"threads that make batches; changes no result (default: {WORKERS})")  # fmt: skip
 
 
 def _add_predict(commands: Any) -> None:
@@ -322,6 +356,10 @@ def _add_doctor(commands: Any) -> None:
     parser.add_argument("images", metavar="IMAGES", type=Path, help="folder of images")
     parser.add_argument("masks", metavar="MASKS", type=Path, help="folder of masks, same names")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for doctor.png, images with their masks")
+    parser.add_argument("--show", action="store_true",
+                        help="weights.png as well: what each pixel counts in the loss (weight map)")  # fmt: skip
+    parser.add_argument("--augment", action="store_true",
+                        help="augmented.png as well: crops as --augment full changes them in training")  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was found for machines")
 
     data = parser.add_argument_group("data, as in train")
@@ -330,6 +368,13 @@ def _add_doctor(commands: Any) -> None:
     data.add_argument("--validation", type=float, default=0.2, metavar="SHARE",
                       help="share of images that is not trained on (default: 0.2)")  # fmt: skip
     data.add_argument("--seed", type=_natural, default=Recipe.seed, help="of the split")
+
+    look = parser.add_argument_group("of the pictures by --show and --augment, as in train")
+    look.add_argument("--elastic", type=float, default=Recipe.elastic, metavar="PIXELS",
+                      help=f"default: {Recipe.elastic:g}")  # fmt: skip
+    look.add_argument("--w0", type=float, default=Recipe.w0, help=f"default: {Recipe.w0:g}")
+    look.add_argument("--sigma", type=float, default=Recipe.sigma, metavar="PIXELS",
+                      help=f"default: {Recipe.sigma:g}")  # fmt: skip
 
     settings = parser.add_argument_group("settings, as in train, for the memory and time that they need")
     features = ",".join(map(str, FEATURES))
@@ -390,13 +435,14 @@ def _add_length(parser: argparse.ArgumentParser, default: str, help: str) -> Non
     length.add_argument("--minutes", type=_minutes, metavar="M", help=f"{help} (default: {default})")
 
 
-def _add_machine(parser: argparse.ArgumentParser, device: bool = True) -> None:
+def _add_machine(parser: argparse.ArgumentParser, device: bool = True) -> Any:
     machine = parser.add_argument_group("machine")
     if device:
         machine.add_argument("--device", choices=("cpu", "cuda"), help="cuda: an NVIDIA GPU, by CuPy (default: cpu)")
     machine.add_argument("--threads", type=_positive, metavar="N", help="default: all cores")
     machine.add_argument("--backend", choices=("numpy", "numba"),
                          help="default: numba where it is installed")  # fmt: skip
+    return machine
 
 
 def _use(options: argparse.Namespace) -> None:
@@ -428,6 +474,7 @@ def _train(options: argparse.Namespace) -> None:
     from dataclasses import fields
 
     from minunet.overfit import overfit_run
+    from minunet.recipes import named, named_recipe
     from minunet.runs import TrainOptions, train_run
     from minunet.train import Recipe
 
@@ -436,7 +483,10 @@ def _train(options: argparse.Namespace) -> None:
         return {name: value for name, value in values.items() if value is not None}
 
     recipe, rest = chosen(Recipe), chosen(TrainOptions)
-    wanted = TrainOptions(**rest, recipe=Recipe(**recipe), asked=frozenset(recipe) | frozenset(rest))
+    asked, name = frozenset(recipe) | frozenset(rest), options.recipe_name
+    if name is not None and options.init is None:  # the network of --init is what it is
+        rest = {**named(name).network, **rest}
+    wanted = TrainOptions(**rest, recipe=named_recipe(name, **recipe), asked=asked)
     if options.overfit is None:
         train_run(wanted, options.started)
     else:
@@ -461,11 +511,15 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _doctor(options: argparse.Namespace) -> None:
     from minunet.doctor import Question
     from minunet.doctor.command import doctor
+    from minunet.recipe import Recipe
 
     names = ("images", "masks", "mask_suffix", "target", "validation", "seed",
              "crop", "batch", "features", "padding", "norm")  # fmt: skip
     question = Question(**{name: getattr(options, name) for name in names})
-    doctor(question, options.out, options.json)
+    chosen = {name: getattr(options, name) for name in ("seed", "elastic", "w0", "sigma")}
+    weights = Recipe(**chosen, weight_map=True) if options.show else None
+    augmented = Recipe(**chosen, augment="full") if options.augment else None
+    doctor(question, options.out, options.json, weights, augmented)
 
 
 def _info(options: argparse.Namespace) -> None:
@@ -520,6 +574,12 @@ def _natural(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")
     return int(text)
+
+
+def _switch(text: str) -> bool:
+    if text not in ("on", "off"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither on nor off")
+    return text == "on"
 
 
 def _features(text: str) -> tuple[int, ...]:

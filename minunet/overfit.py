@@ -56,7 +56,8 @@ def window(one: Dataset, size: tuple[int, int]) -> Dataset:
     piece = slice(top, top + height), slice(left, left + width)
     target, raw = target[piece], one.raw[0]
     raw = raw[piece] if raw.shape[:2] == (rows, columns) else raw[(slice(None), *piece)]
-    return replace(one, images=[one.images[0][(slice(None), *piece)]], targets=[target], truth=[target], raw=[raw])
+    image, ids = one.images[0][(slice(None), *piece)], None if one.ids is None else [one.ids[0][piece]]
+    return replace(one, images=[image], targets=[target], truth=[target], raw=[raw], ids=ids)
 
 
 class Learned(Exception):
@@ -66,7 +67,7 @@ class Learned(Exception):
 def overfit_run(options: TrainOptions, name: str, started: float) -> None:
     """Train on one image, or what a crop holds of it, until it is known by heart; then say what that means.
 
-    There is no augmentation.
+    There is no augmentation, and all pixels count alike.
     name: of the image, its file name without the suffix; "" for the first whose mask has two classes.
     Raises WorkFailed, with the likely faults, where it is not learned in the time.
     """
@@ -110,8 +111,10 @@ def prepare(options: TrainOptions, name: str) -> Trainer:
     for line in describe(dataset):
         say(line)
     model = build_model(options, dataset, origin)
-    recipe = replace(options.recipe, augment=False, patience=None, batch_size=1)
-    crop = checked_crop(model, default_crop(model, dataset) if recipe.crop is None else recipe.crop)
+    plain: dict[str, Any] = {"augment": "none", "foreground": 0.0, "weight_map": False, "class_weight": "none"}
+    recipe = replace(options.recipe, **plain, patience=None, batch_size=1)
+    crop = default_crop(model, dataset, recipe.largest_crop) if recipe.crop is None else recipe.crop
+    crop = checked_crop(model, crop)
     one = window(choose(dataset, name), model.output_size(crop))
     height, width = one.targets[0].shape
     shares = ", ".join(f"{100 * share:.2g} %" for share in class_shares(one))

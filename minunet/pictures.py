@@ -52,6 +52,7 @@ class Row:
     truth: np.ndarray
     probabilities: np.ndarray
     note: str = ""  # stands under the prediction's title, e.g. its score
+    weight: np.ndarray | None = None  # (H, W), what each pixel counts in the loss
 
 
 def display(image: np.ndarray) -> np.ndarray:
@@ -141,17 +142,56 @@ def class_names(coding: Coding) -> list[str]:
 
 
 def overview(path: str | Path, rows: Sequence[Row], title: str, names: Sequence[str]) -> None:
-    """A picture with a row an image: image, truth, prediction, uncertainty.
+    """A picture with a row an image: image, truth, prediction, uncertainty, and the weights where rows have them.
 
     names: of the classes 1, 2, ... Needs matplotlib (MissingExtra otherwise).
     """
-    figure, axes, bottom = _sheet(len(rows), title, ("image", "truth", "prediction", "uncertainty"))
+    weights = any(row.weight is not None for row in rows)
+    columns = ("image", "truth", "prediction", "uncertainty", "weight in the loss")
+    figure, axes, bottom = _sheet(len(rows), title, columns if weights else columns[:-1])
     for row, line in zip(rows, axes, strict=True):
         _draw_row(row, line)
         heat = line[3].imshow(uncertainty(row.probabilities), cmap="cividis", vmin=0, vmax=1)
-    _color_bar(figure, heat, axes[-1][3], bottom)
+    _color_bar(figure, heat, axes[-1][3], bottom, {0: "0 (sure)", 0.5: "0.5", 1: "1 (a guess)"})
+    if weights:
+        _draw_weights(figure, axes[:, -1], [row.weight for row in rows], bottom)
     _legend(figure, _class_colors(names))
     _save(figure, path)
+
+
+def samples(
+    path: str | Path,
+    row_names: Sequence[str],
+    pictures: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]],
+    columns: Sequence[str],
+    weights: Sequence[np.ndarray],
+    title: str,
+    names: Sequence[str],
+) -> None:
+    """A picture with rows of images (H, W) or (C, H, W) with their classes (H, W), and a weight map (H, W) at the end.
+
+    pictures: rows of one pair a column; weights: one a row, or none at all; names: of the classes 1, 2, ... Needs
+    matplotlib (MissingExtra otherwise).
+    """
+    figure, axes, bottom = _sheet(len(pictures), title, [*columns, "weight in the loss"] if weights else columns)
+    for row, line, name in zip(pictures, axes, row_names, strict=True):
+        for (image, classes), axis in zip(row, line, strict=False):
+            seen, drawn = (thinned(array, int(PANEL * DPI)) for array in (display(image), classes))
+            axis.imshow(overlay(seen, drawn, strength=0.15), interpolation="nearest")
+        _label(line[0], name)
+    if weights:
+        _draw_weights(figure, axes[:, -1], weights, bottom)
+    _legend(figure, _class_colors(names))
+    _save(figure, path)
+
+
+def _draw_weights(figure: Any, axes: Sequence[Any], weights: Sequence[np.ndarray | None], bottom: float) -> None:
+    """A column of weight maps in one scale, with its bar."""
+    largest = max(float(weight.max()) for weight in weights if weight is not None)
+    for axis, weight in zip(axes, weights, strict=True):
+        if weight is not None:
+            drawn = axis.imshow(weight, cmap="magma", vmin=0, vmax=largest)
+    _color_bar(figure, drawn, axes[-1], bottom, {0: "0", largest / 2: "", largest: f"{largest:.3g}"})
 
 
 def worst_images(path: str | Path, rows: Sequence[Row], title: str, names: Sequence[str]) -> None:
@@ -212,11 +252,12 @@ def _label(axis: Any, text: str) -> None:
         )  # fmt: skip
 
 
-def _color_bar(figure: Any, heat: Any, last_axis: Any, bottom: float) -> None:
+def _color_bar(figure: Any, heat: Any, last_axis: Any, bottom: float, ticks: dict[float, str]) -> None:
+    """A bar below a column; ticks: three values and what stands there."""
     place = last_axis.get_position()
     axis = figure.add_axes((place.x0, 0.72 * bottom, place.width, 0.12 * bottom))
-    bar = figure.colorbar(heat, cax=axis, orientation="horizontal", ticks=[0, 0.5, 1])
-    bar.ax.set_xticklabels(["0 (sure)", "0.5", "1 (a guess)"], fontsize=8, color=MUTED)
+    bar = figure.colorbar(heat, cax=axis, orientation="horizontal", ticks=list(ticks))
+    bar.ax.set_xticklabels(list(ticks.values()), fontsize=8, color=MUTED)
     bar.ax.get_xticklabels()[0].set_horizontalalignment("left")
     bar.ax.get_xticklabels()[2].set_horizontalalignment("right")
     bar.outline.set_visible(False)

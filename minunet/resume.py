@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minunet import kernels
-from minunet.checkpoint import Checkpoint
+from minunet.checkpoint import Checkpoint, with_later_options
 from minunet.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,16 +16,17 @@ if TYPE_CHECKING:
     from minunet.train import Trainer
 
 # What may differ from the first command: where things lie, and how long this command may take.
-FREE = {"images", "masks", "out", "minutes", "resume", "overwrite"}
-LATER: dict[str, Any] = {"device": "cpu"}  # options that checkpoints of earlier versions lack, as they were then
-FLAGS = {"batch_size": "--batch", "augment": "--no-augment"}  # others are called like their option
+FREE = {"images", "masks", "out", "minutes", "resume", "overwrite", "workers"}
+# Options that checkpoints of earlier versions lack, as they were then.
+LATER: dict[str, Any] = {"device": "cpu", "recipe_name": None}
+FLAGS = {"batch_size": "--batch", "recipe_name": "--recipe"}  # others are called like their option
 
 
 def to_store(options: TrainOptions, trainer: Trainer) -> dict[str, Any]:
     """The options as they are in force, for a checkpoint: what was left open is filled in."""
     shape = trainer.model.architecture
     chosen = {name: shape[name] for name in ("features", "padding", "dropout")} | {"norm": shape["norm"] or "none"}
-    recipe = replace(trainer.recipe, crop=trainer.crop, loss=trainer.loss_name)
+    recipe = replace(trainer.recipe, crop=trainer.crop, loss=trainer.loss_name, weight_map=trainer.weight_map)
     numbers = asdict(recipe) | {"seed": str(recipe.seed)}  # which may be longer than what JSON files may hold
     return {"options": _plain(asdict(options) | chosen | {"recipe": numbers, "asked": ()})}
 
@@ -39,7 +40,7 @@ def resumed(options: TrainOptions, begun: Checkpoint) -> TrainOptions:
     stored = begun.settings.get("options")
     if not isinstance(stored, dict):
         raise UsageError(f"{begun.path} was not written by minunet train: go on with it where it was begun")
-    stored = LATER | stored
+    stored = LATER | stored | {"recipe": with_later_options(stored["recipe"])}
     given = {name: value for name, value in _flat(_plain(asdict(options))).items() if name in options.asked - FREE}
     was = _flat(stored) | {"steps": begun.steps, "backend": begun.terms["backend"]}
     other = [name for name, value in given.items() if value != was[name]]
@@ -84,11 +85,11 @@ def _command(values: dict[str, Any], names: list[str]) -> str:
 
 def _flag(name: str, value: Any) -> str:
     flag = FLAGS.get(name, f"--{name.replace('_', '-')}")
-    if name == "augment":
-        return "augmentation" if value else flag
     if name == "crop":
         value = "x".join(map(str, value))
     if isinstance(value, list):
         value = ",".join(map(str, value))
+    if isinstance(value, bool):
+        value = "on" if value else "off"
     return f"no {flag}" if value is None else f"{flag} {value}"
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from minunet import __version__, metrics, pictures
 from minunet.checkpoint import Checkpoint, Keeper, read
-from minunet.data import Dataset, load_folder
+from minunet.data import Dataset, PixelWeights, load_folder
+from minunet.data.pixel_weights import weights_of
 from minunet.errors import UsageError, WorkFailed
 from minunet.files import atomic_write, clear_leftovers
 from minunet.history import State
@@ -24,7 +25,7 @@ from minunet.memory_plan import within_memory
 from minunet.predict import predict, preprocessing_of
 from minunet.progress import Progress, progress, say
 from minunet.resume import resumed, to_store
-from minunet.train import History, Recipe, Trainer, evenly
+from minunet.train import WORKERS, History, Recipe, Trainer, evenly
 from minunet.unet import UNet
 from minunet.weights import load, save
 
@@ -32,6 +33,7 @@ FEATURES = (16, 32, 64, 128)
 MINUTES = 10.0  # the whole command takes so long, unless steps or minutes are asked for
 PREVIEW_IMAGES = 4
 FINISH_SECONDS = 3.0  # kept of --minutes for the pictures after the last step
+MUCH_WAITING = 10.0  # per cent of the time
 ALL_ASKED = frozenset({"batch_size", "crop"})
 
 
@@ -57,6 +59,8 @@ class TrainOptions:
     backend: str | None = None
     device: str = "cpu"  # or "cuda"
     recipe: Recipe = field(default_factory=Recipe)
+    recipe_name: str | None = None  # of those in recipes.py, from which `recipe` and the network come unless asked for
+    workers: int = WORKERS  # threads that make batches
     asked: frozenset[str] = frozenset()  # the options and fields of the recipe that the user chose
 
 
@@ -175,12 +179,13 @@ def prepare(options: TrainOptions, begun: Checkpoint | None = None) -> tuple[Tra
         say(line)
     model = stopped or build_model(options, dataset, origin)
     training, validation = split(dataset, options.validation, options.recipe.seed)
-    trainer = Trainer(model, training, validation, options.recipe)
+    trainer = Trainer(model, training, validation, options.recipe, options.workers)
     say(f"split     {_split_in_words(training, validation, trainer)}")
     say(f"network   {describe_model(model)}")
     recipe = within_memory(trainer, options.asked if begun is None else ALL_ASKED, say)
     if recipe is not options.recipe:
-        trainer = Trainer(model, training, validation, recipe)
+        trainer = Trainer(model, training, validation, recipe, options.workers)
+    say(f"recipe    {describe_training(options.recipe_name, trainer)}")
     say(f"crops     {trainer.crop[0]} x {trainer.crop[1]}, {recipe.batch_size} a batch")
     settings = {
         "minunet": __version__,
@@ -188,6 +193,7 @@ def prepare(options: TrainOptions, begun: Checkpoint | None = None) -> tuple[Tra
         "architecture": model.architecture,
         "crop": trainer.crop,
         "loss": trainer.loss_name,
+        "weight_map": trainer.weight_map,
         "training": training.names,
         "validation": [] if validation is None else validation.names,
     }
@@ -215,7 +221,7 @@ def draw_run(folder: RunFolder, trainer: Trainer, history: History, baselines: d
     shown = evenly(trainer.validation or trainer.dataset, PREVIEW_IMAGES)
     title = "training images" if trainer.validation is None else "validation images, not trained on"
     names = pictures.class_names(shown.coding)
-    pictures.overview(folder.preview, preview_rows(trainer.model, shown), title, names)
+    pictures.overview(folder.preview, preview_rows(trainer.model, shown, trainer.weights), title, names)
 
 
 class Reporter:
@@ -455,17 +461,31 @@ def describe_model(model: UNet) -> str:
     return f"U-Net {features}, padding {shape['padding']}, {norm}: {parameters:,} parameters"
 
 
+def describe_training(name: str | None, trainer: Trainer) -> str:
+    """What is done with the images, and what counts more than the rest."""
+    recipe = trainer.recipe
+    words = [name or "default", f"loss {trainer.loss_name}", f"augmentation {recipe.augment}"]
+    if trainer.weight_map:
+        words.append(f"weight map w0 {recipe.w0:g}, sigma {recipe.sigma:g} px")
+    if recipe.class_weight != "none":
+        words.append(f"{recipe.class_weight} classes")
+    if recipe.foreground:
+        words.append(f"foreground sought by {100 * recipe.foreground:g} % of the crops")
+    return ", ".join(words)
+
+
 def score_name(dataset: Dataset) -> str:
     return "mean IoU of cells" if dataset.coding.classes == 2 else "mean IoU of classes"
 
 
-def preview_rows(model: UNet, dataset: Dataset) -> list[pictures.Row]:
-    """Each image with what the model makes of it, for `pictures.overview`."""
+def preview_rows(model: UNet, dataset: Dataset, weights: PixelWeights | None = None) -> list[pictures.Row]:
+    """Each image with what the model makes of it, and what its pixels count in the loss, for `pictures.overview`."""
     rows = []
     for i, (name, raw, truth) in enumerate(zip(dataset.names, dataset.raw, dataset.truth, strict=True)):
         p = predict(model, raw, dataset.channels_last(i))
         score = metrics.score([p.argmax(axis=0)], [truth], dataset.coding.classes)
-        rows.append(pictures.Row(name, raw, truth, p, f"IoU {score:.2f}"))
+        weight = None if weights is None else weights_of(dataset, i, weights)
+        rows.append(pictures.Row(name, raw, truth, p, f"IoU {score:.2f}", weight))
     return rows
 
 
@@ -483,6 +503,10 @@ def _say_farewell(folder: RunFolder, history: History, reporter: Reporter, drawi
             f"best {reporter.score_name} {history.best_score:.3f} at step {history.best_step}"
             f"  ({_listed(reporter.baselines)})"
         )
+    if waiting := [record["waiting"] for record in history.records if "waiting" in record]:
+        share = 100 * float(np.mean(waiting))
+        more = ": more --workers may help" if share > MUCH_WAITING else ""
+        say(f"waited for batches {share:.1f} % of the time{more}")
     say(f"{folder.model}  the {'best' if history.best_step else 'last'} model")
     say(f"{folder.log}  a line a report")
     if drawing:

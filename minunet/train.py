@@ -6,6 +6,7 @@ The same seed, data, number of steps and kernels give the same weights to the la
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import time
@@ -20,13 +21,15 @@ import numpy as np
 from minunet import budget, device, kernels, metrics, optim, verdict
 from minunet.autograd import Array, Tensor, no_grad
 from minunet.checkpoint import Keeper, read
-from minunet.data import Dataset, batch
+from minunet.data import Augmentation, Batch, Dataset, PixelWeights, Sampler
+from minunet.data.pixel_weights import balanced, weights_of
 from minunet.errors import UsageError, WorkFailed
 from minunet.finite import first_nonfinite, remedy
 from minunet.history import History, State
 from minunet.interrupts import held_back
 from minunet.nn import Dropout
 from minunet.predict import logits_of_padded, padded, probabilities
+from minunet.prefetch import Prefetcher
 from minunet.recipe import (
     DEFAULT_LOSS,
     LOSSES,
@@ -36,6 +39,7 @@ from minunet.recipe import (
     learning_rate,
     loss_function,
 )
+from minunet.recipes import named_recipe
 from minunet.unet import UNet, legal_sides
 
 __all__ = ["LOSSES", "SCHEDULES", "History", "Recipe", "Trainer", "fit"]
@@ -43,7 +47,7 @@ __all__ = ["LOSSES", "SCHEDULES", "History", "Recipe", "Trainer", "fit"]
 VALIDATION_IMAGES = 64  # at most so many are looked at, evenly spaced over the set
 REPORTS = 120  # records a run, at most
 SHOWN_LOSS = 0.5  # seconds that the loss on the display may be old, where to fetch it is to wait for a device
-DEFAULT_CROP = 128  # side of the largest crop that is chosen unasked
+WORKERS = 1  # threads that make batches
 # Of NumPy's warnings in a step: what is not finite in the end is told with its layer, at this step or at the next look.
 NOTED: dict[str, Any] = {"over": "ignore", "invalid": "ignore"}
 
@@ -59,7 +63,9 @@ def fit(
     resume: bool = False,
     report: Callable[[dict[str, Any]], None] | None = None,
     progress: Callable[[int, float], None] | None = None,
-    **recipe: Any,
+    workers: int = WORKERS,
+    recipe: str | None = None,
+    **options: Any,
 ) -> History:
     """Train a model in place.
 
@@ -76,7 +82,10 @@ def fit(
     progress: called after every step with (steps done, loss).
     A model that lies on a GPU is trained there. Nobody waits for it before the next report: `progress` is told a loss
     that may be half a second old, and a loss or gradient that is not finite is found at the report.
-    recipe: the fields of `Recipe`, e.g. lr=0.02, batch_size=4, crop=256, loss="ce".
+    workers: threads that make batches ahead of the steps; the result is the same for any number. 0: no other thread.
+    recipe: a name in `minunet.recipes.RECIPES`, e.g. "cells": how to train; the network is the caller's.
+    options: the fields of `Recipe`, e.g. lr=0.02, batch_size=4, crop=256, loss="ce", augment="full"; they go before
+        those of the named recipe.
 
     With validation images the model ends with the weights that scored best on them, without with
     the last ones. It takes over the preprocessing and the coding of the data set. Warns (UserWarning) where the
@@ -85,7 +94,7 @@ def fit(
     Raises UsageError (a ValueError) where data, model and recipe do not fit each other, and
     WorkFailed where the loss, a gradient or a weight is no longer finite: it names the layer.
     """
-    trainer = Trainer(model, dataset, validation, Recipe(**recipe))
+    trainer = Trainer(model, dataset, validation, named_recipe(recipe, **options), workers)
     if resume and checkpoint is None:
         raise UsageError("resume needs the file to go on from: give checkpoint")
     begun = None
@@ -101,17 +110,40 @@ def fit(
 class Trainer:
     """A model with its data and its recipe: `step` and `validate`, and the loop over them."""
 
-    def __init__(self, model: UNet, dataset: Dataset, validation: Dataset | None, recipe: Recipe) -> None:
+    def __init__(
+        self,
+        model: UNet,
+        dataset: Dataset,
+        validation: Dataset | None,
+        recipe: Recipe,
+        workers: int = WORKERS,
+    ) -> None:
         _check_fit(model, dataset)
+        if workers < 0:
+            raise UsageError(f"workers must be a number of threads from 0 up, not {workers}")
         if validation is not None:
             _check_alike(dataset, validation)
         elif recipe.patience is not None:
             raise UsageError("patience counts looks at validation images: there are none")
         self.model, self.dataset, self.recipe = model, dataset, recipe
         self.validation = None if validation is None else evenly(validation, VALIDATION_IMAGES)
-        self.crop = checked_crop(model, default_crop(model, dataset) if recipe.crop is None else recipe.crop)
+        crop = default_crop(model, dataset, recipe.largest_crop) if recipe.crop is None else recipe.crop
+        self.crop, self.workers = checked_crop(model, crop), workers
         self.loss_name = recipe.loss or (ONE_OUTPUT_LOSS if model.out_channels == 1 else DEFAULT_LOSS)
         self.loss = loss_function(self.loss_name, model.out_channels)
+        self.weight_map = with_weight_map(recipe, self.loss_name, dataset)
+        self.weights = pixel_weights(recipe, self.weight_map, dataset)
+        self.sampler = Sampler(
+            dataset,
+            recipe.seed,
+            recipe.batch_size,
+            self.crop,
+            augment=augmentation(recipe),
+            weights=self.weights,
+            foreground=recipe.foreground,
+            output_margin=(self.crop[0] - model.output_size(self.crop)[0]) // 2,
+        )
+        self.validation_weights: dict[int, Array] = {}  # by image
         self.optimizer = _optimizer(model, recipe)
         self.torn = False  # whether a step was left when only some weights had moved
         self.norms: list[Array] = []  # of the gradients of the last steps on a device, not looked at yet
@@ -144,7 +176,9 @@ class Trainer:
         """The same with a model of its own, to be timed without a trace in this one."""
         twin = UNet(**self.model.architecture)
         twin.to(self.model.device)
-        return Trainer(twin, self.dataset, self.validation, self.recipe)
+        trainer = Trainer(twin, self.dataset, self.validation, self.recipe, self.workers)
+        trainer.sampler, trainer.validation_weights = self.sampler, self.validation_weights
+        return trainer
 
     def warm_up(self) -> None:
         """A step and a look on a copy, so that the kernels are compiled before time counts."""
@@ -154,18 +188,27 @@ class Trainer:
 
     def estimate(self, seconds: float) -> budget.Estimate:
         """As timed on this model. The loss of each step is made a number, which waits for a device."""
-        return budget.estimate(seconds, lambda: device.numbers([self.step(0, self.recipe.lr)]), self.validate)
+        with Prefetcher(self.batch, workers=self.workers) as batches:
+            steps = itertools.count()
 
-    def step(self, step: int, lr: float) -> Any:
+            def one() -> None:
+                step = next(steps)
+                device.numbers([self.step(step, self.recipe.lr, batches.get(step))])
+
+            return budget.estimate(seconds, one, self.validate)
+
+    def step(self, step: int, lr: float, batch: Batch | None = None) -> Any:
         """One batch, forwards, backwards, one step of SGD; the loss before the step.
+
+        batch: that of this step, where it is made already.
 
         Where it is interrupted or fails before the weights move, it leaves no trace.  On a device the batch goes there
         in one copy and nothing comes back: the loss is an array there, and not looked at before `settle`.
         """
-        x, target = self.batch(step)
+        batch = batch or self.batch(step)
         rewind = _Rewind(self.model)
         try:
-            loss, norm = self._gradients(*self._placed(x, target))
+            loss, norm = self._gradients(*self._placed(*(array for array in batch if array is not None)))
             unchecked = kernels.on_device(norm)
             if not unchecked and _not_finite(loss, norm):
                 rewind()  # the same numbers again for dropout
@@ -200,11 +243,11 @@ class Trainer:
         """A batch where the model lies."""
         return device.upload(*arrays) if self.model.device == "cuda" else arrays
 
-    def _gradients(self, x: Array, target: Array) -> tuple[Any, Any]:
+    def _gradients(self, x: Array, target: Array, *weight: Array) -> tuple[Any, Any]:
         """Forwards and backwards; the loss, and the norm of the gradients before they were clipped."""
         with np.errstate(**NOTED):
             self.optimizer.zero_grad()  # before the way forward, which then has their memory
-            loss = self.loss(self.model(x), target)
+            loss = self.loss(self.model(x), target, *weight)
             loss.backward()
             norm = optim.clip_grad_norm(self.model.parameters(), self.recipe.clip or math.inf)
         return loss.data if kernels.on_device(loss.data) else float(loss.item()), norm
@@ -218,24 +261,19 @@ class Trainer:
 
         moved: whether the weights have moved since that step: if it has spoilt them, they no longer tell the layer.
         """
-        x, target = self.batch(step)
-        fault = first_nonfinite(self.model, self.loss, x, target)
+        x, target, *weight = (array for array in self.batch(step) if array is not None)
+        fault = first_nonfinite(self.model, lambda logits, target: self.loss(logits, target, *weight), x, target)
         if moved and fault is not None and fault.spoilt is not None:
             fault = None
         found = "" if fault is None else f": {fault}"
         return WorkFailed(f"{what}{found}. {remedy(fault, x, self.dataset, self.recipe.lr, step == 0)}")
 
-    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        x, target = batch(
-            self.dataset,
-            step,
-            seed=self.recipe.seed,
-            batch_size=self.recipe.batch_size,
-            crop=self.crop,
-            augment=self.recipe.augment,
-            output_margin=(self.crop[0] - self.model.output_size(self.crop)[0]) // 2,
-        )
-        return x.astype(self.model.dtype, copy=False), target
+    def batch(self, step: int) -> Batch:
+        """The batch of a step: of nothing but seed and step. Any thread may ask."""
+        found = self.sampler.batch(step)
+        dtype = self.model.dtype
+        weight = None if found.weight is None else found.weight.astype(dtype, copy=False)
+        return Batch(found.x.astype(dtype, copy=False), found.target, weight)
 
     def validate(self) -> dict[str, Any]:
         """Score, loss and share of each class on the validation images; nothing where there are none."""
@@ -243,12 +281,13 @@ class Trainer:
             return {}
         classes = self.validation.coding.classes
         predicted, losses = [], []
-        for x, target in zip(self.validation.images, self.validation.targets, strict=True):
-            image, truth = self._placed(padded(self.model, x.astype(self.model.dtype, copy=False)), target[None])
+        for i, (x, target) in enumerate(zip(self.validation.images, self.validation.targets, strict=True)):
+            whole = padded(self.model, x.astype(self.model.dtype, copy=False))
+            image, truth, *weight = self._placed(whole, target[None], *self._validation_weight(i))
             logits = logits_of_padded(self.model, image, target.shape)
             predicted.append(device.to_host(probabilities(logits).argmax(axis=0)))
             with no_grad():
-                losses.append(self.loss(logits[None], truth).data)
+                losses.append(self.loss(logits[None], truth, *weight).data)
         score = metrics.score(predicted, self.validation.truth, classes)
         counts = np.sum([np.bincount(p.ravel(), minlength=classes) for p in predicted], axis=0)
         return {
@@ -256,6 +295,14 @@ class Trainer:
             "validation_loss": float(np.mean(device.numbers(losses))),
             "predicted": (counts / counts.sum()).tolist(),
         }
+
+    def _validation_weight(self, i: int) -> list[Array]:
+        """The weights (1, H, W) of validation image i, which its loss is told with; none where there are none."""
+        if self.weights is None or self.validation is None:
+            return []
+        if i not in self.validation_weights:
+            self.validation_weights[i] = weights_of(self.validation, i, self.weights)[None]
+        return [self.validation_weights[i]]
 
     @cached_property
     def baselines(self) -> dict[str, float]:
@@ -272,19 +319,21 @@ class Trainer:
         timing: dict[str, float] | None = None,
     ) -> History:
         """All the steps that are left, with a record for `report` every few of them."""
-        history, clock, last_loss = state.history, _Clock(state.seconds), _LastLoss()
+        history, last_loss = state.history, _LastLoss()
         self.model.train()
         try:
-            while True:
-                self._pause(state, clock, deadline, report, keeper, timing or {})
-                if state.done == history.steps or history.stopped_at is not None:
-                    break
-                with held_back():
-                    lr = learning_rate(self.recipe, state.done, history.steps)
-                    state.losses.append(self.step(state.done, lr))
-                    state.done += 1
-                clock.images += self.recipe.batch_size
-                progress(state.done, last_loss(state.losses[-1]))
+            with Prefetcher(self.batch, state.done, self.workers) as batches:
+                clock = _Clock(state.seconds, batches)
+                while True:
+                    self._pause(state, clock, deadline, report, keeper, timing or {})
+                    if state.done == history.steps or history.stopped_at is not None:
+                        break
+                    with held_back():
+                        lr = learning_rate(self.recipe, state.done, history.steps)
+                        state.losses.append(self.step(state.done, lr, batches.get(state.done)))
+                        state.done += 1
+                    clock.images += self.recipe.batch_size
+                    progress(state.done, last_loss(state.losses[-1]))
         except KeyboardInterrupt:
             if not self.torn and history.stopped_by != "time":
                 self._keep(keeper, state, True)
@@ -401,14 +450,14 @@ def _not_finite(loss: float, norm: float) -> str | None:
 
 
 class _Clock:
-    """Seconds of the whole run, and images a second between two records, validation not counted."""
+    """Seconds of the whole run, and between two records, validation not counted: images a second, waits for batches."""
 
-    def __init__(self, seconds: float) -> None:
-        self.begin = time.monotonic() - seconds
+    def __init__(self, seconds: float, batches: Prefetcher[Batch]) -> None:
+        self.begin, self.batches = time.monotonic() - seconds, batches
         self.restart()
 
     def restart(self) -> None:
-        self.since, self.images = time.monotonic(), 0
+        self.since, self.images, self.waited = time.monotonic(), 0, self.batches.waited
 
     @property
     def seconds(self) -> float:
@@ -419,6 +468,7 @@ class _Clock:
         return {
             "loss": float(np.mean(losses)),
             "images_per_second": self.images / max(passed, 1e-9),
+            "waiting": (self.batches.waited - self.waited) / max(passed, 1e-9),
             "seconds": self.seconds,
         }
 
@@ -436,23 +486,51 @@ def _optimizer(model: UNet, recipe: Recipe) -> optim.SGD:
         raise UsageError(str(error)) from None
 
 
-def default_crop(model: UNet, dataset: Dataset) -> tuple[int, int]:
-    """Whole images where all are of one fitting size of at most DEFAULT_CROP, else squares.
+def augmentation(recipe: Recipe) -> Augmentation | str | None:
+    """What a `Sampler` is told by this recipe."""
+    if recipe.augment == "full":
+        return Augmentation(elastic=recipe.elastic)
+    return "flips" if recipe.augment == "flips" else None
 
-    The side is the largest the network takes as it is (a multiple of 2^levels) up to DEFAULT_CROP and up to
+
+def with_weight_map(recipe: Recipe, loss: str, dataset: Dataset) -> bool:
+    """Whether gaps between cells count more: as asked for, else where masks hold instances and the loss has weights."""
+    if recipe.weight_map is None:
+        return dataset.coding.kind == "instances" and loss != "dice"
+    if recipe.weight_map and dataset.coding.classes != 2:
+        raise UsageError(
+            f"the weight map is for cells on a background, and the masks have {dataset.coding.classes} classes "
+            f"({dataset.coding.describe()}): leave it out"
+        )
+    return recipe.weight_map
+
+
+def pixel_weights(recipe: Recipe, weight_map: bool, dataset: Dataset) -> PixelWeights | None:
+    """What pixels count by this recipe; None where all count alike."""
+    if not weight_map and recipe.class_weight == "none":
+        return None
+    count = dataset.coding.classes
+    classes = balanced(dataset.targets, count) if recipe.class_weight == "balanced" else (1.0,) * count
+    return PixelWeights(classes, recipe.w0 if weight_map else 0.0, recipe.sigma)
+
+
+def default_crop(model: UNet, dataset: Dataset, largest: int = Recipe.largest_crop) -> tuple[int, int]:
+    """Whole images where all are of one fitting size of at most `largest`, else squares.
+
+    The side is the largest the network takes as it is (a multiple of 2^levels) up to `largest` and up to
     the usual (median) short side of the images; smaller images are continued by reflection.
     A valid network gets the input size whose output is at least that large.
     """
     sizes = {image.shape[1:] for image in dataset.images}
     block = 2**model.levels
     usual = int(np.median([min(image.shape[1:]) for image in dataset.images]))
-    side = max(2 * block, min(usual, DEFAULT_CROP) // block * block)
+    side = max(2 * block, min(usual, largest) // block * block)
     if model.padding == "valid":
         side = legal_sides(side + 12 * block - 8, model.levels)[-1]
         return side, side
     if len(sizes) == 1:
         height, width = next(iter(sizes))
-        if height % block == width % block == 0 and max(height, width) <= DEFAULT_CROP:
+        if height % block == width % block == 0 and max(height, width) <= largest:
             return height, width
     return side, side
 

@@ -28,7 +28,7 @@ from minunet.data import cells
 
 STEPS = 16
 OPTIONS = ["--steps", STEPS, "--features", "2", "--dropout", "0.3", "--batch", "2", "--crop", "16", "--threads", "1"]
-TIMES = ("seconds", "images_per_second")
+TIMES = ("seconds", "images_per_second", "waiting")
 
 
 def write_images(folder):

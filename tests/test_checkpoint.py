@@ -175,7 +175,7 @@ def test_options_that_agree_may_be_repeated(folder, begun, tmp_path):
         (["--features", "2,4", "--norm", "batch"], "--features 1 --norm none, not with --features 2,4 --norm batch"),
         (["--crop", "16"], "begun with --crop 8x8, not with --crop 16x16"),
         (["--batch", "2", "--seed", "3"], "--seed 0, not with"),
-        (["--no-augment"], "begun with augmentation, not with --no-augment"),
+        (["--no-augment"], "begun with --augment flips, not with --augment none"),
         (["--steps", "5"], "begun with --steps 2, not with --steps 5"),
         (["--patience", "3"], "begun with no --patience, not with --patience 3"),
         (["--overwrite"], "give one of them"),

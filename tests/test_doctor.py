@@ -559,6 +559,19 @@ def test_the_sheet_is_written_on_request_and_not_among_the_data(tmp_path, capsys
     assert not (tmp_path / "images" / "doctor.png").exists()
 
 
+def test_weight_map_and_augmentation_are_drawn_on_request(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    save(tmp_path, *discs(4))
+    assert main(options(tmp_path, "--show")) == 2
+    assert "--show and --augment write pictures: give --out" in capsys.readouterr().err
+    assert main(options(tmp_path, "--out", tmp_path / "s", "--show", "--augment", "--w0", "4", "--crop", "32")) == 0
+    assert sorted(file.name for file in (tmp_path / "s").iterdir()) == ["augmented.png", "doctor.png", "weights.png"]
+    told = capsys.readouterr().out
+    for name in ("augmented.png", "weights.png"):
+        assert str(tmp_path / "s" / name) in told
+        assert (tmp_path / "s" / name).read_bytes().startswith(b"\x89PNG")
+
+
 def test_the_sheet_is_drawn_where_the_masks_cannot_be_understood(tmp_path, capsys):
     pytest.importorskip("matplotlib")
     images, _ = discs(4)

@@ -12,7 +12,7 @@ import minunet as mn
 from minunet import budget, checkpoint
 from minunet.data import DataError, cells, from_arrays
 from minunet.errors import UsageError
-from minunet.train import Trainer
+from minunet.train import Recipe, Trainer
 
 STEPS = 16  # with a record each, a look at most of them, and 4 epochs
 RECIPE = {"batch_size": 2, "crop": 16, "lr": 0.1}
@@ -37,7 +37,7 @@ def network(**options):
 
 
 def timeless(records):
-    times = {"seconds", "images_per_second", "step_seconds", "validation_seconds"}
+    times = {"seconds", "images_per_second", "waiting", "step_seconds", "validation_seconds"}
     return [{name: value for name, value in record.items() if name not in times} for record in records]
 
 
@@ -245,9 +245,10 @@ def test_a_finished_run_stays_as_it_is(data, whole, tmp_path):
     [
         ({"padding": "valid", "norm": None, "features": (2,)}, {"crop": 28}),
         ({"dtype": np.float64, "dropout": 0.0}, {"augment": False, "schedule": "step"}),
+        ({}, {"augment": "full", "foreground": 0.5, "class_weight": "balanced", "w0": 3.0, "workers": 2}),
         ({"dropout": 0.5, "norm": None}, {"momentum": 0.0, "nesterov": False, "clip": None, "weight_decay": 1e-3}),
     ],
-    ids=["valid", "float64", "no momentum"],
+    ids=["valid", "float64", "full", "no momentum"],
 )
 @pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
 def test_other_networks_and_recipes(data, tmp_path, options, recipe, suffix):
@@ -290,7 +291,10 @@ def begun(data, tmp_path_factory):
     [
         ({"lr": 0.2}, r"begun with lr 0\.1, not with lr 0\.2"),
         ({"crop": 8, "seed": 7}, r"begun with crop \[16, 16\], seed 0, not with crop \[8, 8\], seed 7"),
-        ({"loss": "dice"}, r"loss ce\+dice, not with loss dice"),
+        ({"loss": "dice"}, r"loss ce\+dice, weight_map True, not with loss dice, weight_map False"),
+        ({"augment": "full", "w0": 5}, r"augment flips, w0 10\.0, not with augment full, w0 5"),
+        ({"weight_map": False}, "weight_map True, not with weight_map False"),
+        ({"recipe": "cells", "lr": 0.3}, "begun with lr 0.1, augment flips, foreground 0.0, not with"),
         ({"steps": 31}, "is of a run of 16 steps, not of 31"),
     ],
 )
@@ -391,3 +395,24 @@ def test_how_often_is_the_clocks_affair_and_changes_nothing(data, whole, tmp_pat
     monkeypatch.setattr(checkpoint, "COST", 0)
     assert_same(train(data, tmp_path / "always.safetensors", steps=STEPS), whole)
     assert written == list(range(STEPS + 1))
+
+
+def test_other_instances_behind_the_same_targets_are_refused(data, tmp_path):
+    """They give other weights."""
+    training, path = data[0], tmp_path / "c.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        mn.fit(network(), training, steps=6, checkpoint=path, progress=interrupt_at(3), **RECIPE)
+    renumbered = training.subset(range(len(training)))
+    renumbered.ids = [(ids > 0) * (ids.max() + 1 - ids) for ids in training.ids]
+    with pytest.raises(DataError, match="changed"):
+        mn.fit(network(), renumbered, checkpoint=path, resume=True, **RECIPE)
+
+
+def test_checkpoints_from_before_there_were_weights_are_gone_on_with(data, tmp_path):
+    """The terms of such a file lack what came later, and said of augmentation whether there was any."""
+    later = ("largest_crop", "elastic", "foreground", "weight_map", "w0", "sigma", "class_weight")
+    terms = checkpoint.terms(Trainer(network(), *data, Recipe(weight_map=False)))
+    for augment, before in (("flips", True), ("none", False)):
+        earlier = {name: value for name, value in terms.items() if name not in later} | {"augment": before}
+        assert checkpoint.with_later_options(earlier) == terms | {"augment": augment}
+    assert checkpoint.with_later_options(terms) is terms

@@ -36,7 +36,7 @@ def assert_same(one, other):
 
 def test_it_learns(data):
     training, validation = data
-    history = mn.fit(network(), training, validation, steps=60, lr=0.1)
+    history = mn.fit(network(), training, validation, steps=60, lr=0.1, weight_map=False)
     losses = [record["loss"] for record in history.records[1:]]
     assert np.mean(losses[-5:]) < 0.6 * losses[0]
     assert history.best_score > history.records[0]["score"] + 0.2
@@ -136,10 +136,67 @@ def test_a_single_logit_takes_bce_by_itself(data):
 def test_a_valid_network_trains(data):
     model = network(features=(4,), padding="valid", norm=None)
     trainer = Trainer(model, *data, Recipe(crop=(36, 28)))
-    x, target = trainer.batch(0)
-    assert x.shape == (8, 1, 36, 28) and target.shape == (8, 20, 12)
+    x, target, weight = trainer.batch(0)
+    assert x.shape == (8, 1, 36, 28) and target.shape == weight.shape == (8, 20, 12)
     history = mn.fit(model, *data, steps=2, crop=(36, 28))
     assert history.best_step is not None
+
+
+@pytest.mark.parametrize("augment", ["flips", "full"])
+def test_any_number_of_workers_gives_the_same_weights(data, augment):
+    found = []
+    for workers in (0, 1, 3):
+        model = network()
+        history = mn.fit(model, *data, steps=6, crop=16, augment=augment, foreground=0.5, workers=workers)
+        found.append(state(model))
+        assert all(0 < record["waiting"] < 1 for record in history.records[1:])
+    assert_same(found[0], found[1])
+    assert_same(found[0], found[2])
+
+
+def test_augmentation_true_and_false_are_flips_and_none():
+    assert (Recipe(augment=True), Recipe(augment=False)) == (Recipe(), Recipe(augment="none"))
+
+
+def test_where_the_weight_map_is_on(data):
+    training, _ = data
+    masks = [np.where(truth, 255, 0).astype(np.uint8) for truth in training.truth]
+    binary = from_arrays(training.raw, masks)
+    ids, pieces = Recipe(), Recipe(weight_map=True)
+    assert Trainer(network(), training, None, ids).batch(0).weight.max() > 5
+    assert Trainer(network(), training, None, Recipe(loss="dice")).batch(0).weight is None
+    assert Trainer(network(), training, None, Recipe(weight_map=False)).batch(0).weight is None
+    assert Trainer(network(), binary, None, ids).batch(0).weight is None
+    assert Trainer(network(), binary, None, pieces).batch(0).weight.max() > 5
+
+
+@pytest.mark.parametrize("outputs, loss", [(2, "ce"), (2, "ce+dice"), (1, "bce")])
+def test_the_loss_is_weighted(data, outputs, loss):
+    """One step with weights against the formula, all written out in float64."""
+    trainer = Trainer(network(out_channels=outputs, dtype=np.float64), data[0], None, Recipe(loss=loss, w0=7.0))
+    x, target, weight = trainer.batch(0)
+    assert weight.max() > 4 and weight.dtype == np.float64
+    z = trainer.model(x).data
+    z = np.concatenate([np.zeros_like(z), z], axis=1) if outputs == 1 else z
+    p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    truth = np.stack([1 - target, target], axis=1)
+    expected = -(weight * np.log((p * truth).sum(axis=1))).mean()
+    if loss == "ce+dice":
+        each = (2 * (p * truth).sum((0, 2, 3)) + 1) / (p.sum((0, 2, 3)) + truth.sum((0, 2, 3)) + 1)
+        expected += 1 - each.mean()
+    assert trainer.step(0, 0.1) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_validation_loss_is_weighted(data):
+    plain, weighted = (Trainer(network(), *data, Recipe(weight_map=on)).validate() for on in (False, True))
+    assert weighted["score"] == plain["score"] and weighted["validation_loss"] > 1.2 * plain["validation_loss"]
+
+
+def test_balanced_classes_count_alike(data):
+    weights = Trainer(network(), data[0], None, Recipe(weight_map=False, class_weight="balanced")).weights
+    target = np.stack(data[0].targets)
+    sums = [weights.classes[k] * np.count_nonzero(target == k) for k in (0, 1)]
+    assert sums[0] == pytest.approx(sums[1]) == pytest.approx(target.size / 2)
 
 
 def test_more_classes():
@@ -171,6 +228,15 @@ def test_a_loss_that_is_not_finite_stops_the_run(data):
         ({"steps": 1, "crop": 16.5}, "crop must be a whole number or"),
         ({"steps": 1, "crop": (16, 16, 16)}, "crop must be a whole number or"),
         ({"steps": 1, "batch_size": 0}, "batch_size must be above 0"),
+        ({"steps": 1, "augment": "some"}, "augment must be one of none, flips, full, not 'some'"),
+        ({"steps": 1, "class_weight": "x"}, "class_weight must be one of none, balanced"),
+        ({"steps": 1, "foreground": 1.5}, "foreground is a share of the crops, from 0 to 1, not 1.5"),
+        ({"steps": 1, "w0": -1}, "w0 must be a number from 0 up, not -1"),
+        ({"steps": 1, "sigma": 0}, "sigma must be above 0, not 0"),
+        ({"steps": 1, "elastic": math.inf}, "elastic must be a number from 0 up"),
+        ({"steps": 1, "loss": "dice", "weight_map": True}, "the loss dice has no weights of pixels"),
+        ({"steps": 1, "workers": -1}, "workers must be a number of threads from 0 up, not -1"),
+        ({"steps": 1, "recipe": "bread"}, "recipe must be one of paper, cells, membranes, not 'bread'"),
         ({"steps": 1, "loss": "mse"}, "loss must be one of ce.*'mse'"),
         ({"steps": 1, "loss": "bce"}, "bce takes one output channel, not 2"),
         ({"steps": 1, "momentum": -1}, "momentum must be finite and at least 0"),

@@ -1,6 +1,6 @@
 """Data: from files to batches. Imports NumPy alone; image files need Pillow when they are read."""
 
-from minunet.data.augment import batch
+from minunet.data.augment import Batch, Sampler, batch
 from minunet.data.augmentations import Augmentation
 from minunet.data.coding import Coding
 from minunet.data.dataset import Dataset, default_preprocessing, from_arrays, load_folder
@@ -19,6 +19,7 @@ from minunet.data.images import (
 )
 from minunet.data.names import page_names
 from minunet.data.pairs import Pair, find_images, pair
+from minunet.data.pixel_weights import PixelWeights
 from minunet.data.preprocessing import Preprocessing
 from minunet.data.separate import separate_touching
 from minunet.data.synthetic import cells
@@ -28,14 +29,17 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "TARGETS",
     "Augmentation",
+    "Batch",
     "Coding",
     "DataError",
     "Dataset",
     "Fault",
     "Faults",
     "Pair",
+    "PixelWeights",
     "Preprocessing",
     "Reading",
+    "Sampler",
     "batch",
     "cells",
     "decide_coding",

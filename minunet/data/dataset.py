@@ -25,6 +25,8 @@ class Dataset:
     targets  (H, W) uint8 class indices to train on; of instance masks with touching cells parted
     truth    (H, W) uint8 class indices of the masks as they were given, which scores refer to
     raw      the images as they were read, for pictures and for Otsu's threshold
+    ids      (H, W) unsigned integers, 0 background, 1..n the instances as the masks hold them: cells that touch are not
+             parted. None where the masks hold none
     """
 
     names: list[str]
@@ -34,6 +36,7 @@ class Dataset:
     raw: list[np.ndarray]
     coding: Coding
     preprocessing: Preprocessing
+    ids: list[np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -56,6 +59,7 @@ class Dataset:
             targets=[self.targets[i] for i in indices],
             truth=[self.truth[i] for i in indices],
             raw=[self.raw[i] for i in indices],
+            ids=None if self.ids is None else [self.ids[i] for i in indices],
         )
 
     def split(self, validation: float = 0.2, seed: int = 0) -> tuple[Dataset, Dataset]:
@@ -130,11 +134,11 @@ def _assemble(reading: Reading, target: str | Coding, preprocessing: Preprocessi
         faults = Faults([*reading.faults, *(fault for fault in faults if fault.files)])
     faults.raise_any()
     assert coding is not None
-    targets = truth
+    targets, ids = truth, None
     if coding.kind == "instances":
-        parted = (_parted(mask, name) for mask, name in zip(reading.masks, mask_names, strict=True))
-        targets = [_classes(coding, mask) for mask in parted]
-    return Dataset(reading.names, planes, targets, truth, reading.images, coding, preprocessing)
+        ids = [_ids(mask, name) for mask, name in zip(reading.masks, mask_names, strict=True)]
+        targets = [_classes(coding, separate_touching(labels)) for labels in ids]
+    return Dataset(reading.names, planes, targets, truth, reading.images, coding, preprocessing, ids)
 
 
 def default_preprocessing(images: Sequence[np.ndarray]) -> Preprocessing:
@@ -147,9 +151,12 @@ def _classes(coding: Coding, mask: np.ndarray, name: str = "mask") -> np.ndarray
     return coding.encode(mask, name).astype(np.uint8)
 
 
-def _parted(mask: np.ndarray, name: str) -> np.ndarray:
+def _ids(mask: np.ndarray, name: str) -> np.ndarray:
+    """Instances (H, W) as 0..n in the order of their values, in the smallest type: the whole set is held in memory."""
     plain = plain_mask(mask, name)
     if plain.ndim == 3:  # ids drawn as colours
         plain = np.tensordot(plain.astype(np.int64), (1 << 16, 1 << 8, 1), axes=1)
-    return separate_touching(plain)
-
+    values, places = np.unique(plain, return_inverse=True)
+    if values[:1] != 0:  # no background here
+        places = places + 1
+    return places.reshape(plain.shape).astype(np.min_scalar_type(len(values)))

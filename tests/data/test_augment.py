@@ -1,5 +1,6 @@
 """Batches: targets move with their images, and (seed, step) says everything."""
 
+import hashlib
 from collections import Counter
 
 import numpy as np
@@ -170,3 +171,17 @@ def test_batches_are_copies():
         target += 1
     np.testing.assert_array_equal(dataset.images[0], before)
     assert dataset.targets[0].max() == 1
+
+
+def test_flips_are_what_they_always_were():
+    """The digest is that of batches before there were deformation and weights."""
+    dataset, digest = coordinate_set((40, 40), (40, 40), (40, 40)), hashlib.sha256()
+    for crop in ((24, 24), (16, 40), None):
+        for margin in (0, 2):
+            for augment in (True, False):
+                for step in range(4):
+                    x, target = batch(
+                        dataset, step, seed=7, batch_size=2, crop=crop, augment=augment, output_margin=margin
+                    )
+                    digest.update(x.tobytes() + target.tobytes())
+    assert digest.hexdigest() == "02030b49f5714c22a545bab802789db2efc46cef92cb73de66e93d8ddb522f87"
