@@ -187,4 +187,4 @@ def test_readme_begins_with_the_two_lines():
         assert block.startswith("python3 -m venv .venv && .venv/bin/pip install ")
         assert " -e '.[" in block
     assert demo.endswith(" && .venv/bin/minunet demo\n")
-    assert tests.endswith(" && .venv/bin/python -m pytest\n")
+    assert tests.endswith(" && .venv/bin/python -m pytest -n 2 --dist loadfile\n")

@@ -152,9 +152,11 @@ def check_npy(path: Path, file: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
     """Shape and dtype of the image in an NPY file; DataError where it is none, or shorter than it says."""
     try:
         shape, dtype = _npy_header(file)
+        if dtype.hasobject:
+            raise ValueError("it holds Python objects, which are never read")
         claimed = math.prod(shape) * dtype.itemsize
         present = path.stat().st_size - file.tell()
-        if claimed > present and not dtype.hasobject:
+        if claimed > present:
             raise ValueError(f"it claims {claimed} bytes of shape {shape} and holds {present}")
     except (OSError, ValueError, EOFError, SyntaxError, TypeError) as error:
         raise _unreadable(path, error) from error

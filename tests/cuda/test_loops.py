@@ -167,6 +167,25 @@ def test_relu_takes_bytes_for_its_output(c, dtype, xp):
     assert np.array_equal(total, expected.sum(axis=(0, 2, 3)))
 
 
+def test_bytes_may_be_part_of_a_larger_picture(xp):
+    """Each of the pictures lies otherwise, in rows, columns and images that are not next to each other."""
+    rng = np.random.default_rng(0)
+    grad = rng.integers(-9, 10, (3, 5, 4, 7)).astype(np.float32)
+    passes = rng.integers(0, 2, grad.shape).astype(np.uint8)
+    expected = np.where(passes == 0, 0, grad)
+
+    def part(x, rows, columns):
+        n, c, h, w = x.shape
+        large = channels_last(xp, np.zeros((2 * n, c, h + rows, w + columns), x.dtype))[::2, :, rows:, columns:]
+        large[...] = channels_last(xp, x)
+        return large
+
+    gx, total = part(np.full_like(grad, np.nan), 3, 4), unwritten(xp, (5,), np.float32)
+    relu.backward_sums(part(grad, 1, 2), part(passes, 2, 3), gx, total)
+    assert np.array_equal(xp.asnumpy(gx), expected)
+    assert np.array_equal(xp.asnumpy(total), expected.sum(axis=(0, 2, 3)))
+
+
 # ----------------------------------------------------------------------------------------------------- max_pool2d
 
 
