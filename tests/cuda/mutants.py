@@ -83,7 +83,7 @@ TESTS = {
 }  # fmt: skip
 # They look at the text, at the emulator itself, or at counts of accesses, and not at results.
 LEFT_OUT = ("test_planted_faults.py", "test_emulator.py", "test_traffic.py")
-SECONDS = 300  # of processor time: nothing takes so long unless a fault has made a loop endless
+SECONDS = 150  # of processor time: all tests together take half of it, unless a fault has made a loop endless
 
 
 @dataclass(frozen=True)
