@@ -77,12 +77,14 @@ def test_vector_loads_do_not_change_the_bits(case, launched):
     assert any(name.endswith("_scalar") for name in launched)
 
 
+# The last pixel, right of which and below are nothing but zeros; and one that others look at from all sides.
+@pytest.mark.parametrize("place", [(1, 2, 6, 5), (0, 1, 3, 2)])
 @pytest.mark.parametrize("layout", ["channels_last", "cropped"])
-def test_a_nan_goes_where_it_is_summed_and_nowhere_else(layout):
+def test_a_nan_goes_where_it_is_summed_and_nowhere_else(layout, place):
     case = cases.table("conv2d", cases.CONV2D, "2 8 12 7 6 3 3 1 1 1")[0]
     for call in cases.calls(case, "floats"):
         picture = call.inputs["x" if "x" in call.inputs else "grad"]
-        picture[1, 2, 6, 5] = np.nan  # the last pixel: right of it and below are nothing but zeros
+        picture[place] = np.nan
         with emulated("checked"):
             found = run(case, call, layout)
         expected = cases.truth("conv2d", call)["out"]
