@@ -1,6 +1,6 @@
 """Plants faults in the CUDA kernels and their launchers, one at a time, and counts those that the tests catch.
 
-    python tests/cuda/mutants.py --count 120 --least 6 --seed 0 --only relu --kind barrier --folder /tmp/mutants
+    python tests/cuda/mutants.py --count 120 --least 6 --seed 0 --only relu --kind barrier --folder ../mutants
 
 Each fault is planted in a copy of the tree, never in the checkout: a barrier or a wait dropped, a bound moved by one, a
 sign turned, an index shifted, a store left out, two arguments exchanged, a grid one too small.  The tests of the
