@@ -18,7 +18,7 @@ import numpy as np
 import minunet as mn
 from minunet import data
 from minunet.kernels.registry import POLICIES
-from minunet.predict import predict_logits
+from minunet.prediction.predict import predict_logits
 
 FEATURES = (16, 32, 64, 128)
 LOOKED_AT = 16  # validation images whose logits are compared

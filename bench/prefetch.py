@@ -12,9 +12,9 @@ import time
 
 import minunet as mn
 from minunet.data import load_folder
-from minunet.prefetch import Prefetcher
-from minunet.recipes import named_recipe
-from minunet.train import Trainer
+from minunet.training.prefetch import Prefetcher
+from minunet.training.recipes import named_recipe
+from minunet.training.train import Trainer
 
 WAYS = list(itertools.product(("flips", "cells"), (0, 1, 2)))  # recipe, workers
 

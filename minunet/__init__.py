@@ -11,36 +11,36 @@ from . import functional, kernels, nn, optim
 from .autograd import Tensor, no_grad
 from .kernels import policy, set_num_threads, use_backend
 from .optim import SGD
-from .predict import predict
+from .prediction.predict import predict
 from .unet import UNet
 
 if TYPE_CHECKING:
     from .data import elastic_deform, separate_touching, weight_map
-    from .evaluation import evaluate
-    from .explanation import explain
+    from .display.explanation import explain
+    from .display.notebook import show
     from .gradient_check import gradcheck
-    from .instances import label_instances
-    from .large import predict_large
-    from .notebook import show
-    from .train import fit
-    from .weights import FileFormatError, load, save
+    from .instances.label import label_instances
+    from .model_files.weights import FileFormatError, load, save
+    from .prediction.large import predict_large
+    from .scores.evaluation import evaluate
+    from .training.train import fit
 
 __version__ = "0.1.0"
 
 # What stands above the network is imported when it is first used: `import minunet` costs NumPy and little more.
 _LATER = {
-    "FileFormatError": "weights",
+    "FileFormatError": "model_files.weights",
     "elastic_deform": "data",
-    "evaluate": "evaluation",
-    "explain": "explanation",
-    "fit": "train",
+    "evaluate": "scores.evaluation",
+    "explain": "display.explanation",
+    "fit": "training.train",
     "gradcheck": "gradient_check",
-    "label_instances": "instances",
-    "load": "weights",
-    "predict_large": "large",
-    "save": "weights",
+    "label_instances": "instances.label",
+    "load": "model_files.weights",
+    "predict_large": "prediction.large",
+    "save": "model_files.weights",
     "separate_touching": "data",
-    "show": "notebook",
+    "show": "display.notebook",
     "weight_map": "data",
 }
 

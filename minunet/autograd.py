@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from . import display
+from .display import objects as display
 
 Array = Any  # numpy.ndarray, or an array of another library with the same methods
 VJP = Callable[[Array], Array]

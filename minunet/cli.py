@@ -61,7 +61,7 @@ def exit_status(error: BaseException) -> int:
     from minunet.data import DataError
     from minunet.errors import UsageError, WorkFailed
     from minunet.extras import MissingExtra
-    from minunet.weights import FileFormatError
+    from minunet.model_files.weights import FileFormatError
 
     if isinstance(error, KeyboardInterrupt):
         return _say("interrupted", INTERRUPTED)
@@ -96,7 +96,7 @@ def exit_status(error: BaseException) -> int:
 
 def _stdout_is_stuck() -> bool:
     """Whether nothing can be printed, as into a full disk. A line tells: what failed before is not kept by Python."""
-    from minunet.progress import silence
+    from minunet.display.progress import silence
 
     try:
         print(flush=True)
@@ -107,7 +107,7 @@ def _stdout_is_stuck() -> bool:
 
 
 def _say(text: str, status: int) -> int:
-    from minunet.texts import printable
+    from minunet.display.texts import printable
 
     print(f"minunet: {printable(text, keep=chr(10))}", file=sys.stderr)  # several faults are told in lines
     return status
@@ -219,9 +219,9 @@ def _add_demo(commands: Any) -> None:
 
 
 def _add_train(commands: Any) -> None:
-    from minunet.budget import VALIDATIONS
     from minunet.data import TARGETS
-    from minunet.recipe import (
+    from minunet.training.budget import VALIDATIONS
+    from minunet.training.recipe import (
         AUGMENTATIONS,
         CLASS_WEIGHTS,
         DEFAULT_LOSS,
@@ -230,9 +230,9 @@ def _add_train(commands: Any) -> None:
         SCHEDULES,
         Recipe,
     )
-    from minunet.recipes import RECIPES
-    from minunet.runs import FEATURES, MINUTES
-    from minunet.train import WORKERS
+    from minunet.training.recipes import RECIPES
+    from minunet.training.runs import FEATURES, MINUTES
+    from minunet.training.train import WORKERS
 
     parser = _command(commands, "train", "train a U-Net on images and their masks", _train)
     parser.add_argument("images", metavar="IMAGES", type=Path, help="folder of images")
@@ -329,7 +329,7 @@ def _add_predict(commands: Any) -> None:
 
 def _add_evaluate(commands: Any) -> None:
     from minunet.data import TARGETS
-    from minunet.evaluate_files import WORST
+    from minunet.scores.evaluate_files import WORST
 
     parser = _command(commands, "evaluate", "hold a model's predictions against known masks", _evaluate)
     parser.add_argument("model", metavar="MODEL", type=Path, help="model.safetensors or .npz")
@@ -349,8 +349,8 @@ def _add_evaluate(commands: Any) -> None:
 
 def _add_doctor(commands: Any) -> None:
     from minunet.data import TARGETS
-    from minunet.runs import FEATURES
-    from minunet.train import Recipe
+    from minunet.training.runs import FEATURES
+    from minunet.training.train import Recipe
 
     parser = _command(commands, "doctor", "tell what is wrong with a data set, before hours are spent on it", _doctor)
     parser.add_argument("images", metavar="IMAGES", type=Path, help="folder of images")
@@ -473,10 +473,10 @@ def _demo(options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace) -> None:
     from dataclasses import fields
 
-    from minunet.overfit import overfit_run
-    from minunet.recipes import named, named_recipe
-    from minunet.runs import TrainOptions, train_run
-    from minunet.train import Recipe
+    from minunet.training.overfit import overfit_run
+    from minunet.training.recipes import named, named_recipe
+    from minunet.training.runs import TrainOptions, train_run
+    from minunet.training.train import Recipe
 
     def chosen(cls: Any) -> dict[str, Any]:
         values = {field.name: getattr(options, field.name, None) for field in fields(cls)}
@@ -494,7 +494,7 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from minunet.predict_files import PredictOptions, predict_files
+    from minunet.prediction.predict_files import PredictOptions, predict_files
 
     names = ("model", "out", "instances", "overlay", "probabilities", "tile", "tta")
     asked = {name: getattr(options, name) for name in names}
@@ -502,7 +502,7 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from minunet.evaluate_files import EvaluateOptions, evaluate_files
+    from minunet.scores.evaluate_files import EvaluateOptions, evaluate_files
 
     names = ("model", "images", "masks", "mask_suffix", "target", "held_out", "out", "worst", "json")
     evaluate_files(EvaluateOptions(**{name: getattr(options, name) for name in names}))
@@ -511,7 +511,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _doctor(options: argparse.Namespace) -> None:
     from minunet.doctor import Question
     from minunet.doctor.command import doctor
-    from minunet.recipe import Recipe
+    from minunet.training.recipe import Recipe
 
     names = ("images", "masks", "mask_suffix", "target", "validation", "seed",
              "crop", "batch", "features", "padding", "norm")  # fmt: skip
@@ -523,8 +523,8 @@ def _doctor(options: argparse.Namespace) -> None:
 
 
 def _info(options: argparse.Namespace) -> None:
-    from minunet.info import info
-    from minunet.weights import load
+    from minunet.display.info import info
+    from minunet.model_files.weights import load
 
     print(info(load(options.model), options.size))
 

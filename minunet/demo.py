@@ -7,19 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from minunet import pictures
 from minunet.data import Dataset, cells, from_arrays, write_image
+from minunet.display import pictures
+from minunet.display.progress import progress
 from minunet.errors import UsageError
 from minunet.extras import MissingExtra, require
-from minunet.progress import progress
-from minunet.runs import (
+from minunet.training.runs import (
     Reporter,
     RunFolder,
     describe_model,
     preview_rows,
     score_name,
 )
-from minunet.train import History, Recipe, Trainer, evenly
+from minunet.training.train import History, Recipe, Trainer, evenly
 from minunet.unet import UNet
 
 SIDE = 128  # pixels

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from minunet.kernels import cases
+
 from . import device, kernels
 from . import functional as F
 from .autograd import Tensor, no_grad
-from .kernels import cases
 
 
 def gradcheck(

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from . import device as devices
-from . import display, kernels
 from . import functional as F
+from . import kernels
 from .autograd import Array, Tensor
+from .display import objects as display
 
 
 class Module:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import device as devices
-from . import display, kernels
 from . import functional as F
+from . import kernels
 from .autograd import Array, Tensor, grad_enabled
+from .display import objects as display
 from .nn import BatchNorm2d, Conv2d, ConvTranspose2d, Dropout, Module, ModuleList, ReLU, Sequential
 
 if TYPE_CHECKING:

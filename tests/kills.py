@@ -23,8 +23,10 @@ from pathlib import Path
 import numpy as np
 
 import minunet as mn
-from minunet import checkpoint, cli, pictures
+from minunet import cli
 from minunet.data import cells
+from minunet.display import pictures
+from minunet.training import checkpoint
 
 STEPS = 16
 OPTIONS = ["--steps", STEPS, "--features", "2", "--dropout", "0.3", "--batch", "2", "--crop", "16", "--threads", "1"]

@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 
 import minunet as mn
-from minunet import cli, pictures
+from minunet import cli
 from minunet.data import Coding, Preprocessing, read_image, write_image
+from minunet.display import pictures
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
 tifffile = pytest.importorskip("tifffile", reason="tifffile is not installed")

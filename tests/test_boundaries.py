@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from minunet.boundaries import boundary, boundary_f1, within
+from minunet.scores.boundaries import boundary, boundary_f1, within
 
 
 def square(top, left, side, shape=(12, 12)):

@@ -10,10 +10,12 @@ import pytest
 from faulty_disk import FaultyDisk
 
 import minunet as mn
-from minunet import checkpoint, cli, pictures
+from minunet import cli
 from minunet.data import cells, from_arrays
-from minunet.tensor_file import FileFormatError
-from minunet.weights import read_tensors, write_tensors
+from minunet.display import pictures
+from minunet.model_files.tensor_file import FileFormatError
+from minunet.model_files.weights import read_tensors, write_tensors
+from minunet.training import checkpoint
 
 OPTIONS = ["--features", "1", "--norm", "none", "--batch", "1", "--crop", "8", "--threads", "1"]
 
@@ -45,7 +47,7 @@ def train(folder, out, *options):
 def begin(folder, out, steps=2):
     """A run of which only the first step is done."""
     with pytest.MonkeyPatch.context() as patch:
-        from minunet.runs import Reporter
+        from minunet.training.runs import Reporter
 
         def stop(self, done, loss):
             raise KeyboardInterrupt

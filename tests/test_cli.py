@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 
 import minunet as mn
-from minunet import budget, checkpoint, cli, functional, progress, runs
+from minunet import cli, functional
 from minunet.data import cells, from_arrays, read_image, write_image
-from minunet.info import layers
+from minunet.display import progress
+from minunet.display.info import layers
 from minunet.kernels import pool
 from minunet.kernels.compiling import begin, end
-from minunet.train import Recipe, Trainer
+from minunet.training import budget, checkpoint, runs
+from minunet.training.train import Recipe, Trainer
 
 SMALL = ["--features", "4,8", "--threads", "1"]
 
@@ -581,7 +583,7 @@ def test_an_unexpected_error_has_no_traceback_unless_asked_for(monkeypatch, caps
     def fail(*_):
         raise ZeroDivisionError("so it goes")
 
-    monkeypatch.setattr("minunet.info.info", fail)
+    monkeypatch.setattr("minunet.display.info.info", fail)
     monkeypatch.delenv("MINUNET_DEBUG", raising=False)
     assert main("info", run / "model.safetensors") == 1
     said = capsys.readouterr().err
@@ -601,7 +603,7 @@ def test_a_reader_that_goes_away_is_no_error(run):
 
 
 def test_too_many_instances_for_16_bits(run, tmp_path, capsys, monkeypatch):
-    from minunet import predict_files
+    from minunet.prediction import predict_files
 
     monkeypatch.setattr(predict_files, "label_instances", lambda p: np.arange(p.size).reshape(p.shape))
     np.save(tmp_path / "many.npy", np.zeros((257, 257), np.uint8))
@@ -611,7 +613,7 @@ def test_too_many_instances_for_16_bits(run, tmp_path, capsys, monkeypatch):
 
 
 def test_the_work_needs_no_command_line_modules(tmp_path):
-    code = "import sys, minunet.train; print([n for n in ('argparse', 'rich') if n in sys.modules])"
+    code = "import sys, minunet.training.train; print([n for n in ('argparse', 'rich') if n in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path,
         env=os.environ, check=True,
@@ -671,7 +673,7 @@ def test_short_compilings_are_announced_once_they_add_up(note, capsys):
 def test_a_command_is_told_of_compiling_and_the_library_is_not(run, monkeypatch):
     told = []
     monkeypatch.setattr(cli, "CompileNote", lambda: told.append)
-    monkeypatch.setattr("minunet.info.info", lambda *_: [begin(), end()])
+    monkeypatch.setattr("minunet.display.info.info", lambda *_: [begin(), end()])
     begin()
     assert main("info", run / "model.safetensors") == 0
     end()

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from minunet.components import components
-from minunet.growth import grow
+from minunet.instances.components import components
+from minunet.instances.growth import grow
 
 SIZES = st.tuples(st.integers(0, 9), st.integers(0, 9))
 MASKS = arrays(bool, SIZES)

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minunet import estimate
 from minunet.cli import main
 from minunet.data import cells, load_folder, write_image
 from minunet.doctor import Question, examine, likeness, placement, values
@@ -14,7 +13,8 @@ from minunet.doctor.examine import network
 from minunet.doctor.findings import Finding
 from minunet.doctor.report import report, verdict
 from minunet.doctor.sheet import choose
-from minunet.train import default_crop
+from minunet.training import estimate
+from minunet.training.train import default_crop
 
 REAL = {"dsb2018": "labels", "dsb2018_mixed": "labels", "isbi2012": "masks", "wbc": "masks"}
 ROOM = 10**10  # bytes of memory, so that no test depends on what the machine has left

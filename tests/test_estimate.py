@@ -4,10 +4,18 @@ import numpy as np
 import pytest
 
 import minunet as mn
-from minunet import estimate
 from minunet.bench import memory as measured_memory
 from minunet.bench.works import PAPER, Work
-from minunet.estimate import available, fitting, inference_memory, memory, smaller_crop, step_seconds, timed_part
+from minunet.training import estimate
+from minunet.training.estimate import (
+    available,
+    fitting,
+    inference_memory,
+    memory,
+    smaller_crop,
+    step_seconds,
+    timed_part,
+)
 
 COMMON = {"features": (16, 32, 64, 128), "padding": "same", "norm": "batch"}
 

@@ -10,10 +10,11 @@ import pytest
 from threshold import thresholds
 
 import minunet as mn
-from minunet import cli, evaluation
+from minunet import cli
 from minunet.data import Coding, DataError, from_arrays, read_image, write_image
+from minunet.display.tables import Table
 from minunet.errors import UsageError, WorkFailed
-from minunet.tables import Table
+from minunet.scores import evaluation
 
 
 def main(*arguments):

@@ -7,8 +7,9 @@ import pytest
 
 import minunet as mn
 import minunet.functional as F
-from minunet import info, kernels
+from minunet import kernels
 from minunet.bench import limits
+from minunet.display import info
 
 MODELS = {
     "valid": ({"features": (4, 8)}, (60, 76)),
@@ -20,7 +21,7 @@ MODELS = {
 def known_limits(monkeypatch):
     """The machine is not measured here: 100 GFLOP/s, 10 GB/s."""
     known = limits.Limits(1, {"float32": 100e9, "float64": 50e9}, 10e9, "made up")
-    monkeypatch.setattr("minunet.explanation.measure", lambda again: known)
+    monkeypatch.setattr("minunet.display.explanation.measure", lambda again: known)
     return known
 
 

@@ -5,7 +5,7 @@ import pytest
 
 import minunet as mn
 from minunet.data import cells, from_arrays
-from minunet.predict import predict_logits
+from minunet.prediction.predict import predict_logits
 
 BOUND = 1e-3  # of the logits' standard deviation; bench/policies.py measures 1e-5 on real images
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 import minunet as mn
-from minunet import checkpoint
 from minunet import functional as F
 from minunet.data import cells, from_arrays
 from minunet.errors import WorkFailed
-from minunet.finite import first_nonfinite
-from minunet.train import Recipe, Trainer
+from minunet.training import checkpoint
+from minunet.training.finite import first_nonfinite
+from minunet.training.train import Recipe, Trainer
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from hypothesis.extra.numpy import arrays
 
 import minunet as mn
 from minunet.data import cells, separate_touching
-from minunet.instances import in_reading_order, label_instances
-from minunet.matching import average_precision
+from minunet.instances.label import in_reading_order, label_instances
+from minunet.scores.matching import average_precision
 
 LEVELS = {" ": 0.0, ".": 0.2, "o": 0.6, "#": 1.0}
 

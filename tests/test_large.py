@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 import minunet as mn
-from minunet import cli, large, predict_files
+from minunet import cli
 from minunet.data import Coding, DataError, Preprocessing, prepared
 from minunet.data.windows import Window, open_windows
 from minunet.errors import UsageError
+from minunet.prediction import large, predict_files
 
 GREY = np.random.default_rng(0).integers(0, 60000, (131, 97)).astype(np.uint16)
 COLOUR = np.random.default_rng(1).integers(0, 256, (61, 77, 3)).astype(np.uint8)

@@ -11,7 +11,7 @@ import pytest
 from minunet import cli
 from minunet.data import cells
 from minunet.errors import UsageError
-from minunet.lock import NAME, Lock
+from minunet.training.lock import NAME, Lock
 
 fcntl = pytest.importorskip("fcntl", reason="the system has no flock")
 OPTIONS = ["--features", "2", "--crop", "16", "--threads", "1", "--backend", "numpy"]
@@ -67,7 +67,7 @@ def test_a_killed_training_goes_on(folder, training, monkeypatch):
     training.send_signal(signal.SIGKILL)
     training.wait(60)
     assert (folder / "run" / NAME).exists()  # it was left behind
-    monkeypatch.setattr("minunet.pictures.available", lambda: False)
+    monkeypatch.setattr("minunet.display.pictures.available", lambda: False)
     assert cli.main(command(folder, "--resume", "--minutes", "0.1")) == 0
     assert not (folder / "run" / NAME).exists()
 
@@ -128,7 +128,7 @@ def test_a_folder_that_cannot_be_written_is_told_with_its_remedy(folder, monkeyp
         assert cli.main(command(folder, "--steps", 1, *OPTIONS)) == 2
     assert capsys.readouterr().err == told
     (folder / "run").mkdir()
-    monkeypatch.setattr("minunet.lock.open", refuse, raising=False)
+    monkeypatch.setattr("minunet.training.lock.open", refuse, raising=False)
     monkeypatch.setattr("os.access", lambda *_: False)
     for option in ("--overwrite", "--resume"):
         assert cli.main(command(folder, option, *OPTIONS)) == 2

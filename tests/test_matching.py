@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from minunet.matching import THRESHOLDS, average_precision, match
-from minunet.overlaps import overlaps
+from minunet.scores.matching import THRESHOLDS, average_precision, match
+from minunet.scores.overlaps import overlaps
 
 NOTHING = np.zeros((2, 10), int)
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 import minunet as mn
-from minunet import estimate
 from minunet.data import from_arrays
 from minunet.errors import UsageError
-from minunet.memory_plan import within_memory
-from minunet.train import Recipe, Trainer
+from minunet.training import estimate
+from minunet.training.memory_plan import within_memory
+from minunet.training.train import Recipe, Trainer
 
 
 def trainer(side=256, **recipe):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import minunet as mn
-from minunet import metrics
 from minunet.data import cells, from_arrays, load_folder, separate_touching
+from minunet.scores import metrics
 
 A = np.array([[1, 1, 0], [0, 0, 0]], bool)
 B = np.array([[0, 1, 1], [0, 0, 0]], bool)

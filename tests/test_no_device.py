@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import minunet as mn
-from minunet import checkpoint, cli, kernels
+from minunet import cli, kernels
 from minunet.data import cells
 from minunet.kernels.cuda import driver
+from minunet.training import checkpoint
 
 ASKED = {
     "train": ["images", "masks", "--out", "run", "--steps", "1"],
@@ -106,7 +107,7 @@ def test_a_command_without_a_driver(without_driver, tmp_path, command):
 
 def test_a_run_of_the_gpu_does_not_go_on_without_one(without_cupy, tmp_path, capsys, monkeypatch):
     """The checkpoint is one of the CPU that says otherwise: none of a GPU can be made here."""
-    monkeypatch.setattr("minunet.pictures.available", lambda: False)
+    monkeypatch.setattr("minunet.display.pictures.available", lambda: False)
     for folder, arrays in zip(("images", "masks"), cells(5, size=16, seed=2), strict=True):
         (tmp_path / folder).mkdir()
         for i, array in enumerate(arrays):

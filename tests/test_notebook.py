@@ -9,9 +9,9 @@ import pytest
 
 import minunet as mn
 import minunet.functional as F
-from minunet import display
 from minunet.data import cells
-from minunet.history import History
+from minunet.display import objects as display
+from minunet.training.history import History
 
 IMAGE, LABELS = (stack[0] for stack in cells(1, size=32, seed=0))
 

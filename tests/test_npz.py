@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minunet.tensor_file import DTYPES, JSON_LIMIT, FileFormatError
-from minunet.weights import read_tensors, write_tensors
+from minunet.model_files.tensor_file import DTYPES, JSON_LIMIT, FileFormatError
+from minunet.model_files.weights import read_tensors, write_tensors
 
 MANY = {f"every.{d.name}": np.arange(-3, 9).astype(d).reshape(2, 3, 2) for d in DTYPES.values()} | {
     "scalar": np.array(2.5, np.float32),

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 import minunet as mn
-from minunet import cli, pictures
+from minunet import cli
 from minunet.data import cells, from_arrays
-from minunet.overfit import choose, window
+from minunet.display import pictures
+from minunet.training.overfit import choose, window
 
 
 @pytest.fixture(autouse=True)

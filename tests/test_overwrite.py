@@ -8,8 +8,10 @@ import pytest
 from faulty_disk import FaultyDisk
 
 import minunet as mn
-from minunet import checkpoint, cli, pictures, runs
+from minunet import cli
 from minunet.data import cells
+from minunet.display import pictures
+from minunet.training import checkpoint, runs
 
 OPTIONS = ["--features", "1", "--norm", "none", "--batch", "1", "--crop", "8", "--threads", "1"]
 OLD, NEW = "1", "2"  # seeds

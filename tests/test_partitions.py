@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from minunet.membranes import THRESHOLDS, membrane_scores, segments
-from minunet.partitions import adapted_rand_error, rand_error, v_info, v_rand, variation_of_information
+from minunet.scores.membranes import THRESHOLDS, membrane_scores, segments
+from minunet.scores.partitions import adapted_rand_error, rand_error, v_info, v_rand, variation_of_information
 
 # Four pixels, two true segments of two; the prediction cuts one and joins nothing.
 TRUTH = np.array([1, 1, 2, 2])

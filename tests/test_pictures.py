@@ -5,9 +5,9 @@ import os
 import numpy as np
 import pytest
 
+from minunet.display.pictures import CLASS_COLORS, Row, curves, overlay, overview, worst_images
+from minunet.display.texts import drawable, printable
 from minunet.doctor import sheet
-from minunet.pictures import CLASS_COLORS, Row, curves, overlay, overview, worst_images
-from minunet.texts import drawable, printable
 
 NOT_UTF8 = os.fsdecode(b"gr\xfc\xdf") if os.name != "nt" else "gr\udcfc\udcdf"
 

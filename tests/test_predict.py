@@ -10,11 +10,13 @@ import pytest
 from threshold import copying, thresholds
 
 import minunet as mn
-from minunet import cli, estimate, predict_files
+from minunet import cli
 from minunet.data import Coding, Preprocessing, read_image, write_image
-from minunet.predict import reflection
+from minunet.prediction import predict_files
+from minunet.prediction.predict import reflection
+from minunet.training import estimate
 
-PREDICT = sys.modules["minunet.predict"]  # the module; mn.predict is its function
+PREDICT = sys.modules["minunet.prediction.predict"]  # the module; mn.predict is its function
 SIZES = [(1, 1), (1, 9), (2, 3), (7, 5), (16, 16), (17, 31), (40, 24)]
 
 

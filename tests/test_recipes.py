@@ -8,8 +8,8 @@ import pytest
 import minunet as mn
 from minunet import cli
 from minunet.data import cells, from_arrays
-from minunet.recipe import Recipe
-from minunet.recipes import RECIPES, named, named_recipe
+from minunet.training.recipe import Recipe
+from minunet.training.recipes import RECIPES, named, named_recipe
 
 SMALL = {"features": (2, 4), "dropout": 0.0}
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import minunet as mn
-from minunet import budget, checkpoint
 from minunet.data import DataError, cells, from_arrays
 from minunet.errors import UsageError
-from minunet.train import Recipe, Trainer
+from minunet.training import budget, checkpoint
+from minunet.training.train import Recipe, Trainer
 
 STEPS = 16  # with a record each, a look at most of them, and 4 epochs
 RECIPE = {"batch_size": 2, "crop": 16, "lr": 0.1}

@@ -16,8 +16,8 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minunet.tensor_file import DTYPES, JSON_LIMIT, FileFormatError
-from minunet.weights import read_tensors, write_tensors
+from minunet.model_files.tensor_file import DTYPES, JSON_LIMIT, FileFormatError
+from minunet.model_files.weights import read_tensors, write_tensors
 
 
 def example(dtype):

@@ -5,12 +5,13 @@ import pytest
 from tile_cases import cases
 
 import minunet as mn
-from minunet import estimate, tiling
 from minunet.data import Preprocessing
 from minunet.data.windows import Window
-from minunet.predict import padded, padded_size, predict_logits
-from minunet.symmetries import EIGHT
-from minunet.tiling import continued, fitting_tile, input_size, logits_in, reader, step, tiles
+from minunet.prediction import tiling
+from minunet.prediction.predict import padded, padded_size, predict_logits
+from minunet.prediction.symmetries import EIGHT
+from minunet.prediction.tiling import continued, fitting_tile, input_size, logits_in, reader, step, tiles
+from minunet.training import estimate
 
 COUNT, SOME = 200, 15
 BOUND = 1e-3  # of the logits' standard deviation, as in test_fast_policy.py

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import minunet as mn
-from minunet import budget
 from minunet.data import cells, from_arrays
 from minunet.errors import UsageError, WorkFailed
-from minunet.history import History, State
-from minunet.train import LOSSES, Recipe, Trainer, default_crop, evenly, learning_rate
+from minunet.training import budget
+from minunet.training.history import History, State
+from minunet.training.train import LOSSES, Recipe, Trainer, default_crop, evenly, learning_rate
 
 
 def network(**options):

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import minunet as mn
-from minunet import verdict
 from minunet.data import cells, from_arrays
-from minunet.history import History
-from minunet.train import Recipe, Trainer
+from minunet.training import verdict
+from minunet.training.history import History
+from minunet.training.train import Recipe, Trainer
 
 BASELINES = {"all background": 0.0, "Otsu": 0.5}
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from minunet.components import components
-from minunet.warping import CIRCLE, SIMPLE, warp, warping_error
+from minunet.instances.components import components
+from minunet.scores.warping import CIRCLE, SIMPLE, warp, warping_error
 
 
 def drawn(*rows):

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from minunet.data import Coding, Preprocessing
-from minunet.tensor_file import DTYPES
-from minunet.unet import UNet
-from minunet.weights import (
+from minunet.model_files.tensor_file import DTYPES
+from minunet.model_files.weights import (
     FileFormatError,
     load,
     parameter_shapes,
@@ -20,6 +19,7 @@ from minunet.weights import (
     save,
     write_tensors,
 )
+from minunet.unet import UNet
 
 SUFFIXES = (".safetensors", ".npz")
 both_formats = pytest.mark.parametrize("suffix", SUFFIXES)
@@ -326,7 +326,7 @@ def test_network_is_not_built_before_the_tensors_fit(tmp_path, monkeypatch):
         raise AssertionError("built")
 
     tensors, description = parts()
-    monkeypatch.setattr("minunet.weights.UNet", fail)
+    monkeypatch.setattr("minunet.model_files.weights.UNet", fail)
     description["architecture"]["out_channels"] = 4
     refuse(
         tmp_path / "m.npz",

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import minunet as mn
+from minunet.display.explanation import Explanation, explain
 from minunet.errors import UsageError, WorkFailed
-from minunet.explanation import Explanation, explain
 from minunet.extras import MissingExtra
 from minunet.files import atomic_write
 from minunet.kernels import KERNELS

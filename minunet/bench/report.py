@@ -12,7 +12,7 @@ from math import isnan
 from statistics import median
 from typing import Any
 
-from minunet.explanation import HEAD, LEFT, Explanation
+from minunet.display.explanation import HEAD, LEFT, Explanation
 
 from . import contenders, cost
 from .kernels import KernelTiming

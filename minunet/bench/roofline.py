@@ -8,9 +8,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
+from minunet.display.pictures import CLASS_COLORS, GRID, INK, MUTED
 from minunet.extras import require
 from minunet.files import atomic_write
-from minunet.pictures import CLASS_COLORS, GRID, INK, MUTED
 
 from .limits import Limits
 

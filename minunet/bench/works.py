@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import minunet as mn
-from minunet import info
+from minunet.display import info
 
 MODES = {"infer": "inference", "train": "training step"}
 STEP = 3  # a training step has about three times the operations of the forward pass

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minunet.components import components
 from minunet.data.dataset import Dataset
 from minunet.data.separate import separate_touching
 from minunet.data.weight_map import weight_map
+from minunet.instances.components import components
 
 
 @dataclass(frozen=True)

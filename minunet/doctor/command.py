@@ -10,7 +10,7 @@ from minunet.doctor.examine import Question, examine
 from minunet.doctor.report import show
 from minunet.errors import UsageError
 from minunet.files import atomic_write
-from minunet.recipe import Recipe
+from minunet.training.recipe import Recipe
 
 SHEET = "doctor.png"
 

@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from minunet import estimate
 from minunet.data import Coding, DataError, Dataset, decide_coding, from_arrays
 from minunet.data.faults import Reading, read_pairs
 from minunet.data.preprocessing import is_grey
+from minunet.display.pictures import class_names
 from minunet.doctor import likeness, placement, values
 from minunet.doctor.findings import SEVERITIES, Finding
 from minunet.doctor.plan import Plan, memory_findings, plan, small_images
 from minunet.errors import UsageError
-from minunet.pictures import class_names
-from minunet.runs import FEATURES
-from minunet.train import Recipe
+from minunet.training import estimate
+from minunet.training.runs import FEATURES
+from minunet.training.train import Recipe
 from minunet.unet import UNet
 
 BINS = 32  # of the histogram of image values

@@ -13,7 +13,7 @@ import numpy as np
 
 from minunet.data.preprocessing import luminance
 from minunet.doctor.findings import Finding, some
-from minunet.metrics import otsu_foreground
+from minunet.scores.metrics import otsu_foreground
 
 REACH = 16  # px, the largest shift that is looked for
 WINDOW = 512  # px a side, of a large image that are looked at

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from minunet import estimate
 from minunet.data import Dataset
 from minunet.doctor.findings import Finding, some
-from minunet.predict import reflection
-from minunet.train import checked_crop, default_crop
+from minunet.prediction.predict import reflection
+from minunet.training import estimate
+from minunet.training.train import checked_crop, default_crop
 from minunet.unet import UNet
 
 

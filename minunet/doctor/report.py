@@ -12,7 +12,7 @@ from typing import Any
 
 from minunet.doctor.examine import Examination
 from minunet.doctor.findings import SEVERITIES, Finding, counted
-from minunet.estimate import duration, in_words
+from minunet.training.estimate import duration, in_words
 
 WIDEST = 110  # longer lines are hard to read
 MARGIN = 11  # columns of the words at the left

@@ -8,11 +8,11 @@ import numpy as np
 
 from minunet.data import Dataset, Sampler
 from minunet.data.pixel_weights import weights_of
+from minunet.display.pictures import class_names, samples
 from minunet.doctor.examine import Examination, network
 from minunet.errors import UsageError
-from minunet.pictures import class_names, samples
-from minunet.recipe import Recipe
-from minunet.train import augmentation, checked_crop, default_crop, evenly, pixel_weights, with_weight_map
+from minunet.training.recipe import Recipe
+from minunet.training.train import augmentation, checked_crop, default_crop, evenly, pixel_weights, with_weight_map
 
 WEIGHTS, AUGMENTED = "weights.png", "augmented.png"
 ROWS, VARIANTS = 4, 4

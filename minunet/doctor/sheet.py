@@ -11,13 +11,13 @@ import numpy as np
 
 from minunet.data import DataError
 from minunet.data.coding import plain_mask
+from minunet.display.pictures import CLASS_COLORS, GRID, INK, MUTED, display, overlay, thinned
+from minunet.display.texts import drawable
 from minunet.doctor.examine import Examination
 from minunet.doctor.findings import Finding, counted
 from minunet.doctor.report import verdict
 from minunet.extras import require
 from minunet.files import atomic_write
-from minunet.pictures import CLASS_COLORS, GRID, INK, MUTED, display, overlay, thinned
-from minunet.texts import drawable
 
 COLUMNS, ROWS = 6, 4  # pictures
 PANEL = 2.1  # inches

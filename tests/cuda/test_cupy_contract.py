@@ -204,7 +204,7 @@ def steps(driver, launches):
     """Training steps of both architectures: one transfer there, none back, and no wait."""
     import minunet as mn
     from minunet import device, optim
-    from minunet.recipe import loss_function
+    from minunet.training.recipe import loss_function
 
     rng = np.random.default_rng(0)
     for options, dtype, loss in itertools.product(ARCHITECTURES, ("float32", "float64"), ("ce", "ce+dice", "bce")):
@@ -316,8 +316,9 @@ def runs(driver, launches):
     from pathlib import Path
 
     import minunet as mn
-    from minunet import device, train
+    from minunet import device
     from minunet.data import cells, from_arrays
+    from minunet.training import train
 
     # The numbers mean nothing; that none is finite is no reason to stop.
     train.Trainer._check_state = lambda self, done: None

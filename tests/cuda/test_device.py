@@ -6,8 +6,9 @@ from cuda_emulator import emulated
 
 import minunet as mn
 import minunet.functional as F
-from minunet import device, estimate, kernels, optim
+from minunet import device, kernels, optim
 from minunet.gradient_check import OPERATIONS, checks
+from minunet.training import estimate
 
 pytestmark = pytest.mark.cuda_emulated
 

@@ -10,12 +10,13 @@ from cuda_emulator import emulated
 from golden.cases import TRAININGS
 
 import minunet as mn
-from minunet import cli, device, kernels, train
+from minunet import cli, device, kernels
 from minunet.data import cells, from_arrays
 from minunet.errors import WorkFailed
-from minunet.history import History, State
-from minunet.recipe import Recipe
-from minunet.train import Trainer
+from minunet.training import train
+from minunet.training.history import History, State
+from minunet.training.recipe import Recipe
+from minunet.training.train import Trainer
 
 pytestmark = pytest.mark.cuda_emulated
 
@@ -214,7 +215,7 @@ def test_the_time_of_a_step_is_measured_with_what_it_waits_for(cupy, data):
 
 @pytest.fixture
 def folders(tmp_path, monkeypatch):
-    monkeypatch.setattr("minunet.pictures.available", lambda: False)  # drawing takes longer than training
+    monkeypatch.setattr("minunet.display.pictures.available", lambda: False)  # drawing takes longer than training
     images, masks = tmp_path / "images", tmp_path / "masks"
     for folder, arrays in zip((images, masks), cells(5, size=16, seed=2), strict=True):
         folder.mkdir()
@@ -294,7 +295,7 @@ def test_a_run_goes_on_where_it_was(cupy, folders, capsys, monkeypatch, count_la
 
 
 def test_a_run_of_an_earlier_version_goes_on_on_the_host(cupy, folders, capsys, monkeypatch):
-    from minunet import resume
+    from minunet.training import resume
 
     plain = resume.to_store
 
@@ -303,7 +304,7 @@ def test_a_run_of_an_earlier_version_goes_on_on_the_host(cupy, folders, capsys, 
         del stored["options"]["device"]
         return stored
 
-    monkeypatch.setattr("minunet.runs.to_store", of_earlier)
+    monkeypatch.setattr("minunet.training.runs.to_store", of_earlier)
     assert minunet(*train_command(folders, "run")) == 0
     again = ("train", folders / "images", folders / "masks", "--out", folders / "run", "--resume")
     assert minunet(*again, "--device", "cpu") == 0

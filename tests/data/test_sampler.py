@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from minunet.components import components
 from minunet.data import Augmentation, PixelWeights, Sampler, from_arrays, separate_touching, weight_map
 from minunet.data.pixel_weights import balanced, instances, weights_of
-from minunet.prefetch import Prefetcher
+from minunet.instances.components import components
+from minunet.training.prefetch import Prefetcher
 
 STILL = Augmentation(
     flips=False, rotation=0, scale=0, shift=0, elastic=0, contrast=0, gamma=0, brightness=0, blur=0, noise=0

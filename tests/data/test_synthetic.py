@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minunet.data import cells, from_arrays, separate_touching
-from minunet.metrics import baselines
+from minunet.scores.metrics import baselines
 
 
 def test_kinds_and_ids():

@@ -19,7 +19,7 @@ import minunet.functional as F
 from minunet import kernels
 from minunet.bench.contenders import LR, MOMENTUM
 from minunet.bench.cost import Cost
-from minunet.explanation import Row, _Recorder
+from minunet.display.explanation import Row, _Recorder
 from minunet.kernels.arrays import POOL
 
 from . import launches

@@ -1,0 +1,1 @@
+"""What is shown: pictures, tables, progress, models in a notebook."""

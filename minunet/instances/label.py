@@ -1,0 +1,133 @@
+"""From the probabilities of a network to numbered cells, with NumPy alone.
+
+The network was taught to keep neighbours apart, by a gap of background one pixel wide or by a class of its own for
+borders. Where it is unsure it still leaves a bridge, and there the probability dips: so cells are told apart by the
+pixels that are almost surely of a cell, and then grow back to the outline that the mask has.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minunet.instances.components import components
+from minunet.instances.growth import grow
+
+MARKERS = 0.9  # AP at 0.5 of three briefly trained networks on dsb2018: 0.64 to 0.66, without markers 0.61
+MARKERS_OF_THREE = 0.5  # with a class for borders the inside of a cell is apart already
+
+ALL, HEAD, TAIL = slice(None), slice(None, -1), slice(1, None)
+SIDES = (((HEAD, ALL), (TAIL, ALL)), ((ALL, HEAD), (ALL, TAIL)))  # pixels that have one below, or right of them, and it
+
+
+def label_instances(
+    probability: np.ndarray,
+    threshold: float = 0.5,
+    min_size: int = 10,
+    *,
+    markers: float | None = None,
+    gap: float = 0.3,
+    fill_holes: bool = True,
+) -> np.ndarray:
+    """Number the cells: probabilities (H, W) or (3, H, W) -> int32 (H, W), 0 background, cells 1..n in reading order.
+
+    probability  (H, W): of the foreground; a mask of 0 and 1 will do. (3, H, W): of background, cell and border, where
+                 the border is the rim of a cell; it belongs to the cell.
+    threshold    what is above it is foreground, of which cells consist (of three classes: cell and border together)
+    min_size     pixels; smaller cells are removed
+    markers      pieces above it, of at least `min_size` pixels, are cells of their own; each grows to all of the
+                 foreground that is nearest to it, by steps from side to side. Foreground that hangs together with no
+                 marker is a cell too. None: 0.9, or 0.5 of the class of cells where there are three. Not above
+                 `threshold`: the pieces of the foreground are the cells.
+    gap          pixels between two cells, at most a pixel from both, go to the nearer one where their probability is
+                 above it: training parts touching cells by a line that belongs to one of them. 1: no such pixels.
+    fill_holes   background that one cell alone encloses becomes a part of it
+
+    Pieces hang together by sides, not by corners, since cells that were parted by one pixel may still touch at a
+    corner. What is equally near to two cells goes to the one with the earlier first pixel. Time and memory are linear
+    in the image. ValueError for other shapes.
+    """
+    core, foreground = _core_and_foreground(np.asarray(probability))
+    if markers is None:
+        markers = MARKERS if core is foreground else MARKERS_OF_THREE
+    inside = foreground > threshold
+    labels = _without_small(components(core > max(markers, threshold)), min_size if core is foreground else 1)
+    labels = grow(labels, inside)
+    labels = _without_small(_with_unmarked(labels, inside), min_size)
+    if fill_holes:
+        labels = _with_holes_filled(labels)
+    if gap < 1:
+        labels = grow(labels, _between_cells(labels) & (foreground > gap), steps=1)
+    return in_reading_order(labels)
+
+
+def in_reading_order(labels: np.ndarray) -> np.ndarray:
+    """Number labels (H, W), 0 = none, anew: int32 (H, W), 1..n in the order of their first pixels, row by row."""
+    flat = labels.ravel()
+    first = np.full(int(labels.max(initial=0)) + 1, flat.size)
+    first[flat[::-1]] = np.arange(flat.size)[::-1]  # of several places for one label the last to be written stays
+    order = np.argsort(first[1:], kind="stable") + 1
+    number = np.zeros(len(first), np.int32)
+    number[order] = np.arange(1, len(first))
+    number[first == flat.size] = 0
+    number[0] = 0
+    return number[labels]
+
+
+def _core_and_foreground(probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What markers are sought in, and what cells consist of; the same array where there is no class for borders."""
+    if probability.ndim == 2:
+        return probability, probability
+    if probability.ndim == 3 and len(probability) == 3:
+        return probability[1], 1 - probability[0]
+    raise ValueError(f"probability must be (H, W), or (3, H, W) with a class for borders, not {probability.shape}")
+
+
+def _without_small(labels: np.ndarray, min_size: int) -> np.ndarray:
+    """Labels of fewer than `min_size` pixels become 0, the others are numbered without gaps, in the same order."""
+    keep = np.bincount(labels.ravel(), minlength=1) >= max(min_size, 1)
+    keep[0] = False
+    return (np.cumsum(keep, dtype=np.int32) * keep)[labels]
+
+
+def _with_unmarked(labels: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Pieces of the foreground that no label has reached get labels of their own."""
+    rest = components(inside & (labels == 0))
+    return np.where(rest > 0, rest + labels.max(initial=0), labels)
+
+
+def _with_holes_filled(labels: np.ndarray) -> np.ndarray:
+    """Pieces of background that lie at one label only, and not at the image's border, become a part of it.
+
+    Background hangs together by its corners as well, since labels do not.
+    """
+    pieces = components(labels == 0, corners=True)
+    count = int(pieces.max(initial=0)) + 1
+    smallest, largest = np.full(count, np.iinfo(np.int32).max), np.zeros(count, np.int64)
+    for here, there in SIDES:
+        for a, b in ((here, there), (there, here)):
+            at_border_of = (pieces[a] > 0) & (labels[b] > 0)
+            piece, label = pieces[a][at_border_of], labels[b][at_border_of]
+            np.minimum.at(smallest, piece, label)
+            np.maximum.at(largest, piece, label)
+    hole = smallest == largest
+    hole[[*pieces[:1].flat, *pieces[-1:].flat, *pieces[:, :1].flat, *pieces[:, -1:].flat]] = False
+    hole[0] = False
+    return np.where(hole[pieces], largest[pieces], labels).astype(np.int32)
+
+
+def _between_cells(labels: np.ndarray) -> np.ndarray:
+    """Background with two different labels among its eight neighbours: bool (H, W)."""
+    none = np.iinfo(labels.dtype).max
+    largest = _extreme_around(labels, np.maximum)
+    smallest = _extreme_around(np.where(labels > 0, labels, none), np.minimum)
+    return (labels == 0) & (largest > 0) & (smallest != largest)
+
+
+def _extreme_around(values: np.ndarray, extreme: np.ufunc) -> np.ndarray:
+    """Maximum or minimum over 3 x 3 pixels, cut off at the image's border: first along columns, then along rows."""
+    for here, there in SIDES:
+        found = values.copy()
+        found[here] = extreme(found[here], values[there])
+        found[there] = extreme(found[there], values[here])
+        values = found
+    return values

@@ -1,0 +1,280 @@
+"""Models as files: `save` and `load`, in .safetensors or .npz, with NumPy alone.
+
+A file holds the tensors of `state_dict()` and, in the metadata under "minunet", a JSON text:
+the format's version, the architecture, the preprocessing and the coding of the classes. The
+network is built only after the tensors in the file were found to be exactly those that its
+architecture needs: a small file cannot ask for a large network.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from minunet import device
+from minunet.data.coding import Coding
+from minunet.data.preprocessing import Preprocessing
+from minunet.files import atomic_write
+from minunet.model_files import npz, safetensors
+from minunet.model_files.tensor_file import DTYPES, METADATA, FileFormatError, parse_json, short
+from minunet.unet import UNet
+
+__all__ = [
+    "FileFormatError",
+    "build",
+    "describe",
+    "load",
+    "parameter_shapes",
+    "read_tensors",
+    "save",
+    "write_tensors",
+]
+
+FORMAT_VERSION = 1
+_FORMATS = {".safetensors": safetensors, ".npz": npz}
+_PATH = str | os.PathLike[str]
+
+
+def save(model: UNet, path: _PATH, dtype: Any = None) -> None:
+    """Write the model, wherever it lies, to a `.safetensors` or `.npz` file that `load` reads.
+
+    `dtype` (float16, float32 or float64; default: the model's) is that of the floating tensors
+    in the file. A file of float16 is loaded as a float32 model.
+
+    Raises ValueError for another suffix or dtype, and where a value does not fit in the dtype.
+    """
+    _format(path)
+    stored = np.dtype(model.dtype if dtype is None else dtype)
+    if stored not in (np.float16, np.float32, np.float64):
+        raise ValueError(f"dtype is {stored}, expected float16, float32 or float64")
+    computed = "float64" if stored == np.float64 else "float32"
+    architecture = {**model.architecture, "dtype": computed}
+    tensors = {name: _convert(name, device.to_host(a), stored) for name, a in model.state_dict().items()}
+    _check_architecture(architecture)
+    _check_state(tensors, architecture)  # what is written can be loaded
+    description = describe(model) | {"architecture": architecture}
+    write_tensors(path, tensors, {"minunet": json.dumps(description, allow_nan=False)})
+
+
+def load(path: _PATH) -> UNet:
+    """The model that `save` wrote to `path`, in evaluation mode, with preprocessing and coding.
+
+    It lies on the CPU, unless the backend in force is "cuda".
+    Raises FileNotFoundError for a missing file and FileFormatError, with what was found and what
+    was expected, for any file that is not wholly a model of this format.
+    """
+    tensors, metadata = read_tensors(path)
+    try:
+        return build(_description(metadata), tensors)
+    except (ValueError, RecursionError) as error:
+        raise FileFormatError(f"{os.fspath(path)}: {error}") from error
+
+
+def describe(model: UNet) -> dict[str, Any]:
+    """What a file says of a model beside its tensors, ready for JSON; see `build`."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "architecture": model.architecture,
+        "preprocessing": None if model.preprocessing is None else model.preprocessing.to_json(),
+        "coding": None if model.coding is None else model.coding.to_json(),
+    }
+
+
+def build(description: Any, tensors: dict[str, np.ndarray]) -> UNet:
+    """The model, in evaluation mode, of a description (see `describe`) and its tensors.
+
+    Nothing of either is trusted: FileFormatError or ValueError, before any network is built, where they do not fit.
+    """
+    _check_version(description)
+    architecture = description["architecture"]
+    _check_architecture(architecture)
+    _check_state(tensors, architecture)
+    model = UNet(**architecture)
+    dtype = np.dtype(architecture["dtype"])
+    model.load_state_dict({name: _convert(name, a, dtype) for name, a in tensors.items()})
+    if description["preprocessing"] is not None:
+        model.preprocessing = Preprocessing.from_json(description["preprocessing"])
+    if description["coding"] is not None:
+        model.coding = Coding.from_json(description["coding"])
+    model.eval()
+    return model
+
+
+def read_tensors(path: _PATH) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """(tensors by name, metadata) of any sound `.safetensors` or `.npz` file of plain numbers.
+
+    Raises FileNotFoundError for a missing file, FileFormatError for one that cannot be read.
+    """
+    _hint_at_model(Path(path))
+    reader = _format(path, there=os.path.lexists(path))
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise FileFormatError("found a folder or a device, expected a model file")
+        with open(path, "rb") as file:
+            return reader.read(file, os.fstat(file.fileno()).st_size)
+    except FileFormatError as error:
+        raise FileFormatError(f"{os.fspath(path)}: {error}") from error
+
+
+def write_tensors(path: _PATH, tensors: dict[str, np.ndarray], metadata: dict[str, str] | None = None) -> None:
+    """Write arrays of any strides, byte order and device, and texts, to a `.safetensors` or `.npz` file.
+
+    The file appears whole or not at all. Raises ValueError for a dtype or name that the format
+    does not have.
+    """
+    writer = _format(path)
+    arrays = {name: np.asarray(device.to_host(array)) for name, array in tensors.items()}
+    for name, array in arrays.items():
+        if array.dtype.newbyteorder("<") not in DTYPES.values():
+            raise ValueError(f"tensor {name} has the dtype {array.dtype}, which files do not hold")
+        if name == METADATA or "\0" in name:
+            raise ValueError(f"a tensor cannot have the name {name!r}")
+    atomic_write(path, lambda file: writer.write(file, arrays, metadata or {}))
+
+
+def parameter_shapes(architecture: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The shape of every entry of the state_dict of this architecture, without building it."""
+    norm, features = architecture["norm"], architecture["features"]
+    widths = [architecture["in_channels"], *features, 2 * features[-1]]
+    shapes: dict[str, tuple[int, ...]] = {}
+    for level, (inputs, outputs) in enumerate(pairwise(widths)):
+        name = f"downs.{level}" if level < len(features) else "bottleneck"
+        shapes |= _double_conv(name, inputs, outputs, norm)
+    for step, (inputs, outputs) in enumerate(pairwise(widths[:0:-1])):
+        shapes[f"ups.{2 * step}.weight"] = (inputs, outputs, 2, 2)
+        shapes[f"ups.{2 * step}.bias"] = (outputs,)
+        shapes |= _double_conv(f"ups.{2 * step + 1}", 2 * outputs, outputs, norm)
+    shapes["final_conv.weight"] = (architecture["out_channels"], features[0], 1, 1)
+    shapes["final_conv.bias"] = (architecture["out_channels"],)
+    return shapes
+
+
+def _double_conv(name: str, inputs: int, outputs: int, norm: str | None) -> dict[str, tuple[int, ...]]:
+    """Twice conv (-> batch norm) -> relu; batch norm takes the place of the bias."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for index, channels in ((0, inputs), (3 if norm else 2, outputs)):
+        shapes[f"{name}.conv.{index}.weight"] = (outputs, channels, 3, 3)
+        if norm is None:
+            shapes[f"{name}.conv.{index}.bias"] = (outputs,)
+            continue
+        for part in ("weight", "bias", "running_mean", "running_var"):
+            shapes[f"{name}.conv.{index + 1}.{part}"] = (outputs,)
+        shapes[f"{name}.conv.{index + 1}.num_batches_tracked"] = ()
+    return shapes
+
+
+def _hint_at_model(path: Path) -> None:
+    """A run is a folder, and easily given in place of the model in it."""
+    if (path / "model.safetensors").is_file():
+        raise FileFormatError(f"{path}: found a folder, expected a model file: give {path / 'model.safetensors'}")
+
+
+def _format(path: _PATH, there: bool = True) -> ModuleType:
+    """Reader and writer by the suffix; `there`: whether a file that is to be read exists."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in _FORMATS:
+        missing = "" if there else "no such file; and "
+        raise FileFormatError(f"{os.fspath(path)}: {missing}found the suffix {suffix!r}, expected .safetensors or .npz")
+    return _FORMATS[suffix]
+
+
+def _convert(name: str, array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Floating arrays in `dtype`, others as they are."""
+    if array.dtype.kind != "f" or array.dtype == dtype:
+        return array
+    with np.errstate(over="ignore"):
+        converted = array.astype(dtype, copy=False)
+    if np.isinf(converted).sum() > np.isinf(array).sum():
+        raise ValueError(f"{name} has values that are too large for {dtype}; use a wider dtype")
+    return converted
+
+
+def _description(metadata: dict[str, str]) -> Any:
+    if "minunet" not in metadata:
+        raise FileFormatError(
+            "found tensors without a description of the network (metadata 'minunet'), "
+            "expected a file written by minunet.save"
+        )
+    return parse_json(metadata["minunet"].encode(), "the description of the network")
+
+
+def _check_version(description: Any) -> None:
+    version = description.get("format_version") if isinstance(description, dict) else None
+    if type(version) is not int or version != FORMAT_VERSION:
+        raise FileFormatError(
+            f"found the format version {short(version)}, expected {FORMAT_VERSION}; "
+            "a file of a newer minunet needs that version to be read"
+        )
+    _check_keys(description, {"format_version", "architecture", "preprocessing", "coding"}, "description")
+
+
+def _check_architecture(architecture: Any) -> None:
+    """Every argument of UNet must be there, of its type and in its range."""
+
+    def channels(value: Any) -> bool:
+        return type(value) is int and 1 <= value < 2**31
+
+    checks = {
+        "in_channels": channels,
+        "out_channels": channels,
+        "features": lambda v: isinstance(v, list) and len(v) > 0 and all(map(channels, v)),
+        "padding": lambda v: v in ("valid", "same"),
+        "norm": lambda v: v in (None, "batch"),
+        "dropout": lambda v: type(v) in (int, float) and math.isfinite(v) and 0 <= v < 1,
+        "dtype": lambda v: v in ("float32", "float64"),
+    }
+    _check_keys(architecture, set(checks), "architecture")
+    for key, is_valid in checks.items():
+        if not is_valid(architecture[key]):
+            raise FileFormatError(f"the architecture has the {key} {short(architecture[key])}")
+
+
+def _check_keys(value: Any, keys: set[str], what: str) -> None:
+    if not isinstance(value, dict) or value.keys() != keys:
+        found = sorted(value) if isinstance(value, dict) else value
+        raise FileFormatError(f"found the {what} {short(found)}, expected the keys {', '.join(sorted(keys))}")
+
+
+def _check_state(tensors: dict[str, np.ndarray], architecture: dict[str, Any]) -> None:
+    """The tensors must be those of the architecture: name by name, shape by shape, in its dtype."""
+    levels = len(architecture["features"])
+    if levels > len(tensors):  # before the shapes of a million levels are written down
+        raise FileFormatError(f"found {len(tensors)} tensors for a network of {levels} levels")
+    expected = parameter_shapes(architecture)
+    faults = [f"{short(name)} is missing" for name in expected.keys() - tensors.keys()]
+    faults += [f"{short(name)} is unexpected" for name in tensors.keys() - expected.keys()]
+    faults += [
+        f"{name} has the shape {tensors[name].shape} instead of {shape}"
+        for name, shape in expected.items()
+        if name in tensors and tensors[name].shape != shape
+    ]
+    faults += _dtype_faults(tensors, architecture["dtype"])
+    if faults:
+        more = f" (and {len(faults) - 3} more faults)" if len(faults) > 3 else ""
+        raise FileFormatError(f"the tensors do not fit the architecture: {', '.join(sorted(faults)[:3])}{more}")
+
+
+def _dtype_faults(tensors: dict[str, np.ndarray], dtype: str) -> list[str]:
+    """Counters are integers; all others share the architecture's dtype, or float16 for float32."""
+    counters = {name for name in tensors if name.endswith("num_batches_tracked")}
+    faults = [
+        f"{short(name)} is of {tensors[name].dtype.name} instead of an integer"
+        for name in counters
+        if tensors[name].dtype.kind not in "iu"
+    ]
+    used = {array.dtype.name for name, array in tensors.items() if name not in counters}
+    allowed = {"float64"} if dtype == "float64" else {"float32", "float16"}
+    if len(used) > 1 or not used <= allowed:
+        faults.append(
+            f"weights are of {' and '.join(sorted(used))} in an architecture of {dtype}, "
+            f"expected all of {' or all of '.join(sorted(allowed, reverse=True))}"
+        )
+    return faults

@@ -1,0 +1,1 @@
+"""Scores: of masks, of instances, of membranes; and a model held against images with known masks."""
