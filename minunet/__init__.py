@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .data import elastic_deform, separate_touching, weight_map
     from .display.explanation import explain
     from .display.notebook import show
+    from .display.trace import trace
     from .gradient_check import gradcheck
     from .instances.label import label_instances
     from .model_files.weights import FileFormatError, load, save
@@ -41,6 +42,7 @@ _LATER = {
     "save": "model_files.weights",
     "separate_touching": "data",
     "show": "display.notebook",
+    "trace": "display.trace",
     "weight_map": "data",
 }
 
@@ -68,6 +70,7 @@ __all__ = [
     "separate_touching",
     "set_num_threads",
     "show",
+    "trace",
     "use_backend",
     "weight_map",
 ]
