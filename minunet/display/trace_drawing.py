@@ -27,9 +27,9 @@ KINDS = {
     "other": ("#e6bfd7", ()),
 }
 BAR, STEP = 18, 30  # width of a bar, and from one to the next
-TALL, LEVEL = 96, 158  # height of a bar, and from one level to the next
+TALL, LEVEL = 104, 170  # height of a bar, and from one level to the next
 LEFT, TOP, BOTTOM = 24, 62, 40
-RISE = 16  # of an arc above the bars
+RISE, LANE, LANES = 10, 8, 3  # the lowest arc above the bars, from one to the next, how many are told apart
 LETTER = 6.2  # width of a letter, about
 
 STYLE = """
@@ -74,8 +74,7 @@ def svg(trace: Trace) -> str:
         f"<style>{STYLE}</style>",
         f'<rect class="paper" width="{width}" height="{height}"/>',
         f'<text class="{"ink" if found is None else "alarm"}" x="{LEFT}" y="20">{escape(_title(trace))}</text>',
-        *(_way(bars[operand.source], bar) for bar in bars for operand in bar.operation.operands
-          if operand.source is not None),
+        *_ways(bars),
         *(_bar(bar, found, _begins_run(bars, number)) for number, bar in enumerate(bars)),
         *(text for text, _ in legend),
         "</svg>",
@@ -115,16 +114,16 @@ def _bar(bar: _Bar, found: Nonfinite | None, is_first: bool) -> str:
     """A bar with its operation, its channels and, at the beginning of a level, the size of its picture."""
     operation, middle = bar.operation, bar.x + BAR / 2
     is_bad = found is not None and found.operation is operation
-    labels = []
+    labels: list[str] = []
     if len(operation.shape) == 4:
         labels.append(f'<text class="ink" x="{middle}" y="{bar.y + TALL + 13}" text-anchor="middle">'
                       f"{operation.shape[1]}</text>")  # fmt: skip
-        if is_first:
+        if is_first and not is_bad:
             size = "×".join(map(str, operation.shape[2:]))
             labels.append(f'<text class="ink" x="{bar.x}" y="{bar.y + TALL + 27}">{size}</text>')
     if is_bad and found is not None:
         word = "NaN" if found.found == "NaN" else "Inf"
-        labels.append(f'<text class="alarm" x="{middle}" y="{bar.y - 4}" text-anchor="middle">{word}</text>')
+        labels.append(f'<text class="alarm" x="{middle}" y="{bar.y + TALL + 27}" text-anchor="middle">{word}</text>')
     name = _fitted(operation.name)
     return (
         f"<g><title>{escape(_tooltip(operation))}</title>"
@@ -140,19 +139,40 @@ def _fitted(name: str) -> str:
     return name if len(name) <= most else name[: most - 1] + "…"
 
 
-def _way(start: _Bar, end: _Bar) -> str:
-    """From one bar to the next: straight to a neighbour, down or up to another level, and in an arc above all else."""
-    middle = TALL / 2
-    if start.level == end.level and end.operation.number == start.operation.number + 1:
-        x, y = start.x + BAR, start.y + middle
+def _ways(bars: list[_Bar]) -> list[str]:
+    """From every bar to those that take its result; arcs of one level that would lie on each other in lanes."""
+    drawn: list[str] = []
+    lanes: dict[int, list[list[tuple[int, int]]]] = {}  # level -> lane -> from and to of its arcs
+    for end in bars:
+        for source in sorted({o.source for o in end.operation.operands if o.source is not None}):
+            start = bars[source]
+            if start.level != end.level or source == end.operation.number - 1:
+                drawn.append(_straight(start, end))
+                continue
+            lane = _free_lane(lanes.setdefault(end.level, [[] for _ in range(LANES)]), source, end.operation.number)
+            drawn.append(_arc(start, end, RISE + LANE * lane))
+    return drawn
+
+
+def _free_lane(lanes: list[list[tuple[int, int]]], start: int, end: int) -> int:
+    """The lowest lane with room between two bars, which is then taken; the highest where all are full."""
+    lane = next((n for n, arcs in enumerate(lanes) if all(end <= a or b <= start for a, b in arcs)), LANES - 1)
+    lanes[lane].append((start, end))
+    return lane
+
+
+def _straight(start: _Bar, end: _Bar) -> str:
+    """To a neighbour, or around one corner to another level."""
+    x, y, to = start.x + BAR, start.y + TALL / 2, end.x + BAR / 2
+    if start.level == end.level:
         return _line(f"M{x} {y}H{end.x - 4}", end.x, y, "right")
     if start.level < end.level:
-        x, y = start.x + BAR, start.y + middle
-        return _line(f"M{x} {y}H{end.x + BAR / 2}V{end.y - 5}", end.x + BAR / 2, end.y, "down")
-    if start.level > end.level:
-        x, y = start.x + BAR, start.y + middle
-        return _line(f"M{x} {y}H{end.x + BAR / 2}V{end.y + TALL + 34}", end.x + BAR / 2, end.y + TALL + 29, "up")
-    x, to, y = start.x + BAR / 2, end.x + BAR / 2, start.y - RISE
+        return _line(f"M{x} {y}H{to}V{end.y - 5}", to, end.y, "down")
+    return _line(f"M{x} {y}H{to}V{end.y + TALL + 34}", to, end.y + TALL + 29, "up")
+
+
+def _arc(start: _Bar, end: _Bar, rise: int) -> str:
+    x, to, y = start.x + BAR / 2, end.x + BAR / 2, start.y - rise
     return _line(f"M{x} {start.y}V{y + 6}q0 -6 6 -6H{to - 6}q6 0 6 6V{end.y - 5}", to, end.y, "down")
 
 
