@@ -226,7 +226,11 @@ class Trace:
         with _aside():
             operation.gradient = norm(g)
             if not math.isfinite(operation.gradient):
-                self._blame(operation, "backward", g, SUM)
+                is_sum = any(o.source == operation.number and o.gradient is not None for o in self._operands())
+                self._blame(operation, "backward", g, SUM if is_sum else f"the gradient given to it {_range(g)}")
+
+    def _operands(self) -> Iterator[Operand]:
+        return (operand for operation in self.operations for operand in operation.operands)
 
     def _blame(
         self, operation: Operation, direction: str, array: Array, evidence: str, spoilt: str | None = None

@@ -36,7 +36,8 @@ STYLE = """
 .mn-trace{font:11px system-ui,sans-serif;max-width:none}
 .mn-trace .paper{fill:#ffffff}.mn-trace .ink{fill:#1f2328}.mn-trace .on{fill:#111111;font-size:10px}
 .mn-trace .way{fill:none;stroke:#57606a;stroke-width:1.3}.mn-trace .tip{fill:#57606a}
-.mn-trace .bar{stroke:#57606a;stroke-width:.6}.mn-trace .bad{stroke:#cf222e;stroke-width:3}.mn-trace .alarm{fill:#cf222e}
+.mn-trace .bar{stroke:#57606a;stroke-width:.6}
+.mn-trace .bad{stroke:#cf222e;stroke-width:3}.mn-trace .alarm{fill:#cf222e}
 @media(prefers-color-scheme:dark){
 .mn-trace .paper{fill:#14171c}.mn-trace .ink{fill:#e6edf3}.mn-trace .way{stroke:#9aa4af}.mn-trace .tip{fill:#9aa4af}
 .mn-trace .bar{stroke:#14171c}.mn-trace .bad{stroke:#ff7b72}.mn-trace .alarm{fill:#ff7b72}}
