@@ -1,8 +1,8 @@
 """`mn.explain`: where a network's time goes, layer by layer, beside what the machine allows.
 
 The network is run with observers in three places: every kernel call passes one (`kernels.observe`), so does every
-operation that is recorded (`observing.observe`), and while a module's forward runs its name is on a stack.  An operation
-belongs to the layer whose parameters it takes, else to the module that is running.
+operation that is recorded (`observing.observe`), and while a module's forward runs its name is on a stack.  An
+operation belongs to the layer whose parameters it takes, else to the module that is running.
 """
 
 from __future__ import annotations

@@ -89,7 +89,8 @@ class Nonfinite:
     def __str__(self) -> str:
         layer = f" in {self.operation.layer}" if self.operation.layer else ""
         called = f", called at {self.line}" if self.line else ""
-        return f"the first {self.found} comes from {self.operation.name}{layer}, {self.direction}{called}: {self.evidence}"
+        where = f"{self.operation.name}{layer}, {self.direction}{called}"
+        return f"the first {self.found} comes from {where}: {self.evidence}"
 
 
 def trace() -> Trace:

@@ -1,7 +1,7 @@
 """A trace as a picture: operations from left to right in time, a level down where the picture is halved.
 
 For a U-Net that is the U, with its skips as arcs.  Plain SVG without scripts; it brings its own background and its
-colours for light and for dark surroundings.  Colour never says anything alone: every bar has its operation written on it.
+colours for light and for dark surroundings.  Colour never says anything alone: every bar has its operation's name.
 """
 
 from __future__ import annotations
