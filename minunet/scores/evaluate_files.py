@@ -181,7 +181,7 @@ def draw_worst(path: Path, model: UNet, dataset: Dataset, found: Evaluation, wor
     rows = []
     for image in found.worst(worst):
         raw, truth = dataset.raw[image.index], dataset.truth[image.index]
-        p = predict(model, raw, dataset.channels_last(image.index))
+        p = predict(model, raw, channels_last=dataset.channels_last(image.index))
         rows.append(pictures.Row(image.name, raw, truth, p, f"IoU {image.score:.2f}"))
     title = f"the {len(rows)} worst of {len(found.images)} images" if len(rows) > 1 else "the worst image"
     pictures.worst_images(path, rows, title, pictures.class_names(dataset.coding))

@@ -209,7 +209,7 @@ def _check_classes(model: UNet, dataset: Dataset) -> None:
 def _predicted_classes(model: UNet, dataset: Dataset, i: int) -> np.ndarray:
     """Class indices (H, W) of image i; a byte a pixel, since those of all images are held in memory."""
     try:
-        return predict(model, dataset.raw[i], dataset.channels_last(i)).argmax(axis=0).astype(np.uint8)
+        return predict(model, dataset.raw[i], channels_last=dataset.channels_last(i)).argmax(axis=0).astype(np.uint8)
     except MemoryError as error:
         raise WorkFailed(f"{dataset.names[i]}: {error}") from None
     except ValueError as error:
