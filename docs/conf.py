@@ -32,7 +32,7 @@ def setup(app):
 
 
 def _read(app, page, source):
-    """Files outside of this folder are handed out as they are, their headings are no targets; folders are only named."""
+    """Files outside of this folder are handed out as they are, without their headings; folders are only named."""
     source[0] = re.sub(r"\[([^]]*)\]\((\.\./[^)#]+)(?:#[^)]*)?\)", _outside, source[0])
 
 

@@ -4,6 +4,7 @@ Three things are told apart: paragraphs; lists of `name: what it is`, one entry 
 everything else that is set in (formulas, programs, tables of shapes), which keeps its layout.
 """
 
+import itertools
 import re
 
 ENTRY = re.compile(r"^((?:\*{0,2}[A-Za-z_]\w*(?: \([^)]*\))?(?:, (?:and )?)?)+): (.*)$")
@@ -44,7 +45,7 @@ def _blocks(lines: list[str]) -> list[list[str]]:
 def _paragraphs(block: list[str]) -> list[str]:
     """A block that begins without being set in: running text, and entries of a list with their further lines."""
     texts = [""]  # the running text, then a text for each entry
-    for line in (part for line in block for part in NEXT_ENTRY.split(line)):
+    for line in itertools.chain(*map(NEXT_ENTRY.split, block)):
         if ENTRY.match(line):
             texts.append(line)
         elif line.startswith(" ") and len(texts) == 1:  # set in below running text: a line of its own

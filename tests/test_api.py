@@ -94,8 +94,8 @@ def names_of(module):
 def undocumented(module):
     """Public functions, classes and methods of a module that say nothing about themselves.
 
-    Two kinds need no words of their own: `forward`, which the class describes, and methods of one line that hand on to
-    the function of functional.py of the same name.
+    Three kinds need no words of their own: `forward`, which the class describes, properties that the class's words
+    name, and methods of one line that hand on to the function of functional.py of the same name.
     """
     missing = []
     for name in names_of(module):
@@ -111,10 +111,14 @@ def undocumented(module):
 def _methods_without_words(cls):
     for name, member in vars(cls).items():
         is_public = not name.startswith("_") and (inspect.isfunction(member) or isinstance(member, property))
-        if is_public and not member.__doc__ and name != "forward" and not getattr(getattr(F, name, None), "__doc__", ""):
-            is_told = isinstance(member, property) and f"`{name}`" in (cls.__doc__ or "")
-            if not is_told:
-                yield name
+        if not is_public or member.__doc__ or name == "forward":
+            continue
+        if isinstance(member, property):
+            is_told = f"`{name}`" in (cls.__doc__ or "")
+        else:
+            is_told = bool(getattr(getattr(F, name, None), "__doc__", None))
+        if not is_told:
+            yield name
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
