@@ -188,7 +188,7 @@ WEIGHT, VARIANCE, NORM = "downs.0.conv.0.weight", "downs.0.conv.1.running_var", 
 @pytest.mark.parametrize(
     ("kind", "name", "value", "message"),
     [
-        ("float16", WEIGHT, 65520, rf"{WEIGHT} has values up to 6.55e\+04, too large for float16 \(at most 6.55e\+04\)"),
+        ("float16", WEIGHT, 65520, rf"{WEIGHT} has values up to 6.55e\+04, too large for float16 \(at most 6.55e"),
         ("float16", NORM, -1e9, rf"{NORM} has values up to 1e\+09, too large for float16"),
         ("int8", WEIGHT, np.nan, f"{WEIGHT} has values that are not finite, which int8 cannot hold"),
         ("int8", WEIGHT, -np.inf, f"{WEIGHT} has values that are not finite"),

@@ -46,7 +46,7 @@ def narrow(state: Tensors, kind: str) -> Tensors:
 
 
 def widen(tensors: Tensors, kind: str) -> Tensors:
-    """What `narrow` was given, in float32. The tensors must have the `layout`; FileFormatError for impossible values."""
+    """What `narrow` was given, in float32. The tensors must have the `layout`; FileFormatError for wrong values."""
     return {
         name: _dequantized(name, array, tensors[name + _SCALE]) if array.dtype == np.int8
         else converted(name, array, np.dtype(np.float32))
@@ -117,7 +117,7 @@ def _quantized(name: str, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _dequantized(name: str, steps: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """int8 and scales -> weight, float32."""
     if not ((scale >= _FLOAT32.tiny) & (scale <= _FLOAT32.max / LARGEST)).all():
-        raise FileFormatError(f"{short(name + _SCALE)} has values that are no scales: expected positive, finite numbers")
+        raise FileFormatError(f"{short(name + _SCALE)} has values that are no scales, expected positive numbers")
     if (steps < -LARGEST).any():
         raise FileFormatError(f"{short(name)} has the value -128, expected -127 to 127")
     others = tuple(k for k in range(4) if k != _output_axis(name))
