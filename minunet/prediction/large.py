@@ -108,7 +108,7 @@ class _Work:
 
     def _tile(self, window: Window, results: list[ArrayFile]) -> set[int]:
         p = probabilities_in(self.model, self.image.read, self.size, window, self.tta)
-        classes = p.argmax(axis=0)
+        classes = class_map(p, self.model.coding)
         results[0].write(window, decode_one(self.model, classes))
         for result in results[1:]:
             result.write(window, p)
