@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from minunet.data.coding import Coding
-from minunet.data.separate import separate_touching
+from minunet.data.separate import NEIGHBOURS, separate_touching
 
 
 def border_classes(labels: np.ndarray) -> np.ndarray:
@@ -19,12 +19,11 @@ def border_classes(labels: np.ndarray) -> np.ndarray:
     labels = np.asarray(labels)
     if labels.ndim != 2:
         raise ValueError(f"labels must be (H, W), not of shape {labels.shape}")
-    height, width = labels.shape
-    around = np.pad(labels, 1, mode="edge") if labels.size else labels
     at_edge = np.zeros(labels.shape, bool)
-    for top in range(3):
-        for left in range(3):
-            at_edge |= around[top : top + height, left : left + width] != labels
+    for a, b in NEIGHBOURS:
+        differ = labels[a] != labels[b]
+        at_edge[a] |= differ
+        at_edge[b] |= differ
     return np.where(labels != 0, 1 + at_edge, 0).astype(np.uint8)
 
 

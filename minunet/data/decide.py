@@ -221,9 +221,9 @@ def _refuse_unnumbered(found: _Survey) -> None:
     share = _one_piece_share(found)
     if share < ONE_PIECE:
         raise DataError(
-            f"--target borders needs instance ids, a number for each cell, and the masks hold {found.shown(found.values)}, "
-            f"of which only {share:.0%} are one piece: number the cells (minunet.label_instances does, where they do not "
-            "touch), or leave out --target"
+            f"--target borders needs instance ids, a number for each cell, and the masks hold "
+            f"{found.shown(found.values)}, of which only {share:.0%} are one piece: number the cells "
+            "(minunet.label_instances does, where they do not touch), or leave out --target"
         )
 
 

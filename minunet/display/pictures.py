@@ -149,7 +149,7 @@ def class_names(coding: Coding) -> list[str]:
 
 def target_names(coding: Coding) -> list[str]:
     """Names of the classes 1, 2, ... that are learned: as `class_names`, but for borders."""
-    return ["inside of a cell", "border"] if coding.kind == "borders" else class_names(coding)
+    return ["inside", "border"] if coding.kind == "borders" else class_names(coding)
 
 
 def overview(path: str | Path, rows: Sequence[Row], title: str, names: Sequence[str]) -> None:

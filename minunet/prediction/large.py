@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from minunet import kernels
+from minunet.data import class_map
 from minunet.data.prepared import PIECE, Prepared
 from minunet.data.windows import Window, open_windows
 from minunet.prediction.array_files import ArrayFile

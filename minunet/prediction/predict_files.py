@@ -140,7 +140,8 @@ class _Work:
 
     def _write(self, source: Source, stem: str, image: np.ndarray, p: np.ndarray) -> list[Path]:
         options, classes = self.options, class_map(p, self.model.coding)
-        numbered = instances(p, stem, self.model.coding) if options.instances else None  # what can fail comes before the first file
+        # What can fail comes before the first file.
+        numbered = instances(p, stem, self.model.coding) if options.instances else None
         options.out.mkdir(parents=True, exist_ok=True)
         files = [options.out / name for name in _file_names(stem, options, source.suffix)]
         rest = iter(files)
