@@ -133,6 +133,18 @@ def test_a_run_goes_on_where_it_was(script, made, folders, tmp_path, monkeypatch
     assert (tmp_path / "nuclei.safetensors").read_bytes() == (made / "nuclei.safetensors").read_bytes()
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_class_for_borders(script, folders, tmp_path):
+    """Three classes are learned; the scores are of the same two, and of the same nuclei."""
+    run(script, folders, tmp_path, "--steps", 1, "--target", "borders")
+    model = mn.load(tmp_path / "nuclei.safetensors")
+    assert (model.out_channels, model.coding) == (3, Coding("borders"))
+    numbers = json.loads((tmp_path / "nuclei.json").read_text())
+    assert "--target borders" in script.command(numbers) and not numbers["training"]["weight_map"]
+    assert "background, inside and border" in (tmp_path / "nuclei.md").read_text()
+    assert all(0 <= found["mean_iou"] <= 1 for found in numbers["scores"].values())
+
+
 def test_scores_of_any_model(script, made, folders, capsys):
     script.main(["--evaluate", str(made / "nuclei.safetensors"), "--mixed", str(folders[1])])
     numbers = json.loads((made / "nuclei.json").read_text())["scores"]["stained tissue (not for this model)"]
