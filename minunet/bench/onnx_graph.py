@@ -3,7 +3,6 @@
 The shape is fixed: that lets every runtime plan its memory beforehand.
 """
 
-
 from minunet.export import onnx
 from minunet.export.onnx_graph import Graph
 

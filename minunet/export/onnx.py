@@ -133,7 +133,7 @@ def _layers(graph: Graph, model: UNet, x: str, size: Sequence[int] | None) -> No
 
 
 def _double_conv(graph: Graph, name: str, block: Any, x: str) -> str:
-    """A DoubleConv: twice convolution and relu; dropout does nothing in evaluation, and batch norm goes into the weights."""
+    """Twice convolution, with batch norm in its weights, and relu; dropout does nothing in evaluation."""
     layers = list(block.conv)
     for position, layer in enumerate(layers):
         here = f"{name}.conv.{position}"
