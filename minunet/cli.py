@@ -1,7 +1,7 @@
 """The command line: what is asked for, and errors turned into an exit status.
 
-0 done, 1 the work failed, 2 the command line or the data is wrong, 130 interrupted. The work
-itself is in runs.py (train), predict_files.py, evaluate_files.py, doctor/, info.py, demo.py and bench/command.py.
+0 done, 1 the work failed, 2 the command line or the data is wrong, 130 interrupted. The work itself
+is in runs.py (train), predict_files.py, evaluate_files.py, doctor/, info.py, export/, demo.py and bench/command.py.
 """
 
 from __future__ import annotations
@@ -198,7 +198,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"minunet {__version__}")
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for add in (_add_demo, _add_train, _add_predict, _add_evaluate, _add_doctor, _add_info, _add_gradcheck, _add_bench):
+    for add in (_add_demo, _add_train, _add_predict, _add_evaluate, _add_doctor, _add_info, _add_export,
+                _add_gradcheck, _add_bench):  # fmt: skip
         add(commands)
     return parser
 
@@ -397,6 +398,23 @@ def _add_info(commands: Any) -> None:
                         help="of the input (default: 256x256; 572x572 for padding valid)")  # fmt: skip
 
 
+def _add_export(commands: Any) -> None:
+    from minunet.export import TARGETS
+
+    parser = _command(commands, "export", "write a model for programs without minunet", _export)
+    parser.add_argument("model", metavar="MODEL", type=Path, help=MODEL)
+    parser.add_argument("--to", choices=TARGETS, required=True,
+                        help="; ".join(f"{name}: {summary}" for name, summary in TARGETS.items()))  # fmt: skip
+    parser.add_argument("--out", metavar="PATH", type=Path, required=True, help="file to write")
+    # Options that are not given are absent, so that the target's own defaults hold.
+    options = parser.add_argument_group("options of some targets", argument_default=argparse.SUPPRESS)
+    options.add_argument("--size", type=_size, metavar="HxW",
+                         help="onnx: of the image (default: any)")  # fmt: skip
+    options.add_argument("--with-preprocessing", nargs="?", const="float32", choices=("float32", "uint8"),
+                         help="onnx: take raw images, of this dtype (float32 unless said)")  # fmt: skip
+    options.add_argument("--dtype", choices=("float32", "float16"), help="npz: of the weights (default: the model's)")
+
+
 def _add_gradcheck(commands: Any) -> None:
     parser = _command(commands, "gradcheck", "hold every operation's derivative against numeric ones", _gradcheck)
     parser.add_argument("filter", nargs="?", default="", metavar="NAME",
@@ -531,6 +549,14 @@ def _info(options: argparse.Namespace) -> None:
     print(info(load(options.model), options.size))
     if card := boxed.card(options.model):
         print(f"\n{card}")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from minunet.export.command import export_file
+
+    names = ("size", "with_preprocessing", "dtype")
+    given = {name: getattr(options, name) for name in names if hasattr(options, name)}
+    export_file(options.model, options.to, options.out, given)
 
 
 def _gradcheck(options: argparse.Namespace) -> None:
