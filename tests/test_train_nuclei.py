@@ -108,7 +108,8 @@ def test_scores_are_those_of_the_file(script, made, folders):
 def test_the_card_s_command_repeats_the_run(script, made, folders, tmp_path):
     numbers = json.loads((made / "nuclei.json").read_text())
     assert script.command(numbers) in (made / "nuclei.md").read_text()
-    script.main([str(folders[0]), "--out", str(tmp_path), *script.command(numbers).split()])
+    places = [folders[0], "--mixed", folders[1], "--out", tmp_path]
+    script.main([*map(str, places), *script.command(numbers).split()])
     assert (tmp_path / "nuclei.safetensors").read_bytes() == (made / "nuclei.safetensors").read_bytes()
 
 
@@ -160,9 +161,13 @@ def test_a_file_that_is_too_large_is_refused_before_the_training(script, folders
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [([], "give the folder"), (["x"], "give --minutes or --steps"), (["x", "--resume"], "--resume needs --checkpoint"),
-     (["--evaluate", "m"], "--evaluate needs --mixed")],
-)  # fmt: skip
+    [
+        (["--mixed", "m"], "give the folder"),
+        (["x", "--mixed", "m"], "give --minutes or --steps"),
+        (["x", "--mixed", "m", "--resume"], "--resume needs --checkpoint"),
+        (["--evaluate", "x"], "required: --mixed"),
+    ],
+)
 def test_what_is_missing_is_told(script, options, message, capsys):
     with pytest.raises(SystemExit):
         script.main(options)
