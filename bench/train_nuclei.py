@@ -323,7 +323,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--features", type=lambda text: tuple(map(int, text.split(","))), default=(16, 32, 64, 128))
     parser.add_argument("--dtype", default="int8", choices=("float32", "float16", "int8"))
-    parser.add_argument("--target", default="instances", help="of minunet train: instances, borders, foreground ...")
+    parser.add_argument("--target", default="borders", choices=("borders", "instances"),
+                        help="as minunet train; borders is what its recipe for cells learns")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--crop", type=int, default=128)
     parser.add_argument("--batch", type=int, default=8)

@@ -55,7 +55,8 @@ def folders(tmp_path_factory):
 
 def run(script, folders, out, *options):
     arguments = [folders[0], "--mixed", folders[1], "--out", out, "--features", "2,3", "--crop", 16, "--batch", 2]
-    script.main([str(argument) for argument in [*arguments, "--workers", 0, *options]])
+    arguments += ["--workers", 0, "--target", "instances"]
+    script.main([str(argument) for argument in [*arguments, *options]])
 
 
 # ---------------------------------------------------------------------------------------- from data to card
@@ -128,8 +129,8 @@ def test_a_run_goes_on_where_it_was(script, made, folders, tmp_path, monkeypatch
         with pytest.raises(KeyboardInterrupt):
             run(script, folders, tmp_path, "--steps", 3, "--checkpoint", file)
     assert not (tmp_path / "nuclei.safetensors").exists()
-    with pytest.raises(SystemExit, match=r"was begun with .*'target': 'instances'.*, not with .*'foreground'"):
-        run(script, folders, tmp_path, "--resume", "--checkpoint", file, "--target", "foreground")
+    with pytest.raises(SystemExit, match=r"was begun with .*'target': 'instances'.*, not with .*'borders'"):
+        run(script, folders, tmp_path, "--resume", "--checkpoint", file, "--target", "borders")
     run(script, folders, tmp_path, "--resume", "--checkpoint", file)
     assert (tmp_path / "nuclei.safetensors").read_bytes() == (made / "nuclei.safetensors").read_bytes()
 
