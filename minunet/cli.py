@@ -330,6 +330,7 @@ def _add_predict(commands: Any) -> None:
 def _add_evaluate(commands: Any) -> None:
     from minunet.data import TARGETS
     from minunet.scores.evaluate_files import WORST
+    from minunet.scores.evaluation import TOLERANCE
 
     parser = _command(commands, "evaluate", "hold a model's predictions against known masks", _evaluate)
     parser.add_argument("model", metavar="MODEL", type=Path, help="model.safetensors or .npz")
@@ -344,6 +345,13 @@ def _add_evaluate(commands: Any) -> None:
                         help=f"images to list and draw (default: {WORST})")  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for worst.png, the worst images drawn")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers for machines")
+    parser.add_argument("--membranes", action="store_true",
+                        help="of masks of membrane (background) and cell: V_rand, V_info, Rand, warping and other "
+                             "errors as in the ISBI 2012 challenge")  # fmt: skip
+    parser.add_argument("--tolerance", type=float, default=TOLERANCE, metavar="PIXELS",
+                        help=f"that a boundary may lie off in the boundary F1 (default: {TOLERANCE:g})")  # fmt: skip
+    parser.add_argument("--tile", type=_size, metavar="N or HxW", help="compute in tiles, as predict does")
+    parser.add_argument("--tta", action="store_true", help="average over eight flips and rotations, as predict does")
     _add_machine(parser)
 
 
@@ -502,10 +510,12 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    from dataclasses import fields
+
     from minunet.scores.evaluate_files import EvaluateOptions, evaluate_files
 
-    names = ("model", "images", "masks", "mask_suffix", "target", "held_out", "out", "worst", "json")
-    evaluate_files(EvaluateOptions(**{name: getattr(options, name) for name in names}))
+    values = {field.name: getattr(options, field.name) for field in fields(EvaluateOptions)}
+    evaluate_files(EvaluateOptions(**values))
 
 
 def _doctor(options: argparse.Namespace) -> None:

@@ -60,6 +60,11 @@ def label_instances(
     return in_reading_order(labels)
 
 
+def cells_of(probabilities: np.ndarray) -> np.ndarray:
+    """`label_instances` of all that a network says: (K, H, W), class 0 the background; of K = 3 the last the border."""
+    return label_instances(probabilities if len(probabilities) == 3 else 1 - probabilities[0])
+
+
 def in_reading_order(labels: np.ndarray) -> np.ndarray:
     """Number labels (H, W), 0 = none, anew: int32 (H, W), 1..n in the order of their first pixels, row by row."""
     flat = labels.ravel()
