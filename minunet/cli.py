@@ -228,6 +228,7 @@ def _add_train(commands: Any) -> None:
         LOSSES,
         ONE_OUTPUT_LOSS,
         SCHEDULES,
+        SCORES,
         Recipe,
     )
     from minunet.training.recipes import RECIPES
@@ -300,6 +301,9 @@ def _add_train(commands: Any) -> None:
     recipe.add_argument("--class-weight", choices=CLASS_WEIGHTS,
                         help="balanced: rare classes count as much as frequent ones "
                              f"(default: {Recipe.class_weight})")  # fmt: skip
+    recipe.add_argument("--score", choices=SCORES,
+                        help="by which the best model is chosen; ap: average precision of cells at an IoU of 0.5 to "
+                             "0.95; iou: mean IoU (default: ap where the masks hold instance ids)")  # fmt: skip
     recipe.add_argument("--patience", type=_positive, metavar="N",
                         help=f"end after N of {VALIDATIONS} looks without a better model (default: never)")  # fmt: skip
     machine = _add_machine(parser)

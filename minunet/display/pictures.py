@@ -337,6 +337,9 @@ def _draw_scores(axis: Any, records: Sequence[dict[str, Any]], baselines: dict[s
         axis.text(0.5, 0.5, "no validation images", transform=axis.transAxes, ha="center")
         return
     axis.plot(steps, scores, "o-", color=SCORE_COLOR, markersize=4, label="validation")
+    shown, ious = _column(records, "mean_iou")
+    if shown:
+        axis.plot(shown, ious, "o-", color=LOSS_COLOR, markersize=3, linewidth=1, label="mean IoU, validation")
     best = max(range(len(scores)), key=scores.__getitem__)
     axis.annotate(
         f"best {scores[best]:.3f}", (steps[best], scores[best]), xytext=(0, 7),

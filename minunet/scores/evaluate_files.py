@@ -192,11 +192,11 @@ def draw_worst(path: Path, options: EvaluateOptions, model: UNet, dataset: Datas
         i = image.index
         raw, truth = dataset.raw[i], dataset.truth[i]
         p = predict(model, raw, dataset.channels_last(i), options.tile, options.tta)
-        iou = f"IoU {image.score:.2f}"
+        numbers = {"AP": image.average_precision, "V_rand": image.v_rand, "IoU": image.score}
+        note = ", ".join(f"{name} {value:.2f}" for name, value in numbers.items() if value is not None)
         if dataset.ids is None:
-            rows.append(pictures.Row(image.name, raw, truth, p, iou, coding=model.coding))
+            rows.append(pictures.Row(image.name, raw, truth, p, note, coding=model.coding))
         else:
-            note = f"AP {image.average_precision:.2f}, {iou}"
             cells.append(CellRow(image.name, raw, dataset.ids[i], cells_of(p), note))
     count = len(rows) + len(cells)
     title = f"the {count} worst of {len(found.images)} images" if count > 1 else "the worst image"

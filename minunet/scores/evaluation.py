@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -305,7 +306,7 @@ def _truths(dataset: Dataset, tolerance: float, membranes: bool) -> list[Truth]:
         )
     if not 0 <= tolerance < math.inf:
         raise UsageError(f"the tolerance is a number of pixels, 0 or more, not {tolerance}")
-    ids: Sequence[np.ndarray | None] = dataset.ids or [None] * len(dataset)
+    ids = itertools.repeat(None, len(dataset)) if dataset.ids is None else dataset.ids
     return [Truth(truth, classes, each, tolerance, membranes) for truth, each in zip(dataset.truth, ids, strict=True)]
 
 
