@@ -199,6 +199,7 @@ def prepare(options: TrainOptions, begun: Checkpoint | None = None) -> tuple[Tra
         "crop": trainer.crop,
         "loss": trainer.loss_name,
         "weight_map": trainer.weight_map,
+        "score": trainer.score,
         "training": training.names,
         "validation": [] if validation is None else validation.names,
     }
@@ -236,7 +237,7 @@ def _split_in_words(training: Dataset, validation: Dataset | None, trainer: Trai
 
 def draw_run(folder: RunFolder, trainer: Trainer, history: History, baselines: dict[str, float]) -> None:
     """curves.png and preview.png."""
-    pictures.curves(folder.curves, history.records, baselines, score_name(trainer.dataset))
+    pictures.curves(folder.curves, history.records, baselines, trainer.score_name)
     shown = evenly(trainer.validation or trainer.dataset, PREVIEW_IMAGES)
     title = "training images" if trainer.validation is None else "validation images, not trained on"
     names = pictures.class_names(shown.coding)
@@ -265,7 +266,7 @@ class Reporter:
         self.folder, self.trainer, self.display = folder, trainer, display
         self.baselines, self.settings = baselines, settings
         self.keeper, self.begun = keeper, begun
-        self.score_name = score_name(trainer.dataset)
+        self.score_name = trainer.score_name
         self.records: list[dict[str, Any]] = []
         self.rate = 0.0
         self.saved_step: int | None = None
@@ -382,9 +383,10 @@ class Reporter:
     def _line(self, record: dict[str, Any]) -> str:
         loss = f"loss {record['loss']:.4f}" if "loss" in record else "untrained  "
         best = " *" if record.get("best") else "  "
+        iou = f", IoU {record['mean_iou']:.3f}" if "mean_iou" in record else ""
         return (
             f"step {record['step']:>{len(str(record['steps']))}}/{record['steps']}  {loss}  "
-            f"{self.score_name} {record['score']:.3f}{best}  ({_listed(self.baselines)})"
+            f"{self.score_name} {record['score']:.3f}{iou}{best}  ({_listed(self.baselines)})"
         )
 
 
@@ -491,10 +493,6 @@ def describe_training(name: str | None, trainer: Trainer) -> str:
     if recipe.foreground:
         words.append(f"foreground sought by {100 * recipe.foreground:g} % of the crops")
     return ", ".join(words)
-
-
-def score_name(dataset: Dataset) -> str:
-    return "mean IoU of cells" if dataset.coding.scored_classes == 2 else "mean IoU of classes"
 
 
 def preview_rows(model: UNet, dataset: Dataset, weights: PixelWeights | None = None) -> list[pictures.Row]:
