@@ -1,5 +1,6 @@
 """`minunet export` and mn.export: targets, their options, and what is refused before anything is written."""
 
+import inspect
 import subprocess
 import sys
 
@@ -66,3 +67,9 @@ def test_refused_in_python(model, tmp_path):
     with pytest.raises(UsageError, match=r"^with_preprocessing: not an option of npz, which has dtype$"):
         mn.export(model, tmp_path / "x.npz", "npz", with_preprocessing=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_targets_know_every_option_of_the_network():
+    """A new one has to come to each target, and to generated_unets.py: they would write another network in silence."""
+    known = {"in_channels", "out_channels", "features", "padding", "norm", "dropout", "dtype", "seed"}
+    assert set(inspect.signature(mn.UNet).parameters) == known
