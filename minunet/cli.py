@@ -420,11 +420,11 @@ def _add_export(commands: Any) -> None:
     parser.add_argument("--out", metavar="PATH", type=Path, required=True, help="file to write")
     # Options that are not given are absent, so that the target's own defaults hold.
     options = parser.add_argument_group("options of some targets", argument_default=argparse.SUPPRESS)
-    options.add_argument("--size", type=_size, metavar="HxW",
-                         help="onnx: of the image (default: any)")  # fmt: skip
+    options.add_argument("--size", type=_size, metavar="HxW", help="onnx: of the image (default: any)")
     options.add_argument("--with-preprocessing", nargs="?", const="float32", choices=("float32", "uint8"),
                          help="onnx: take raw images, of this dtype (float32 unless said)")  # fmt: skip
-    options.add_argument("--dtype", choices=("float32", "float16"), help="npz: of the weights (default: the model's)")
+    options.add_argument("--dtype", choices=("float32", "float16", "int8"),
+                         help="npz: of the weights (default: the model's)")  # fmt: skip
 
 
 def _add_gradcheck(commands: Any) -> None:
