@@ -32,7 +32,6 @@ from minunet.data.preprocessing import is_grey
 from minunet.files import atomic_write
 from minunet.kernels import threads
 from minunet.model_files.boxed import FOLDER
-from minunet.scores.matching import match
 from minunet.training.checkpoint import Keeper, read
 from minunet.training.history import History
 from minunet.training.recipes import named_recipe
@@ -136,26 +135,14 @@ def scores(model: mn.UNet, dataset: data.Dataset) -> dict:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", GREY_WARNING)
         found = mn.evaluate(model, dataset)
-        precision = average_precision(model, dataset)
     return {
         "images": len(dataset),
         "mean_iou": found.mean_iou_cells,
         "lowest_iou": float(found.image_scores.min()),
         "dice": float(found.dice[1]),
         "otsu_mean_iou": found.baselines["Otsu"].mean_iou_cells,
-        "ap": precision,
+        "ap": {f"{t:g}": ap for t, ap in found.average_precision.items()},
     }
-
-
-def average_precision(model: mn.UNet, dataset: data.Dataset) -> dict[str, float]:
-    """AP by threshold, pooled over the images, of the cells that `label_instances` finds."""
-    matches = []
-    for i, raw in enumerate(dataset.raw):
-        p = mn.predict(model, raw, dataset.channels_last(i))
-        labels = mn.label_instances(p if len(p) == 3 else 1 - p[0])
-        matches.append(match(labels, dataset.ids[i]))
-    pooled = sum(matches[1:], start=matches[0])
-    return {f"{t:g}": ap for t, ap in zip(pooled.thresholds, pooled.average_precision.tolist(), strict=True)}
 
 
 def table(found: dict[str, dict]) -> str:
@@ -210,6 +197,7 @@ def train(options: argparse.Namespace) -> None:
             "steps": history.steps,
             "best_step": history.best_step,
             "best_score": history.best_score,
+            "score": trainer.score_name,
             "threads": threads.count(),
             "minutes": round((time.monotonic() - begun) / 60, 1),
             "batch": recipe.batch_size,
@@ -237,7 +225,7 @@ def fit(trainer: Trainer, options: argparse.Namespace, settings: dict) -> Histor
     def report(record: dict) -> None:
         if "score" in record:
             loss = f"loss {record['loss']:.4f}" if "loss" in record else "untrained"
-            print(f"step {record['step']}/{record['steps']}  {loss}  mean IoU {record['score']:.3f}"
+            print(f"step {record['step']}/{record['steps']}  {loss}  {trainer.score_name} {record['score']:.3f}"
                   f"{' *' if record.get('best') else ''}", flush=True)  # fmt: skip
 
     keeper = None if file is None else Keeper(file, trainer, settings)
