@@ -18,6 +18,7 @@ from minunet.errors import UsageError
 from minunet.extras import require
 from minunet.files import atomic_write
 from minunet.instances.label import cells_of
+from minunet.model_files import boxed
 from minunet.model_files.weights import load
 from minunet.prediction.predict import predict, preprocessing_of
 from minunet.scores.evaluation import TOLERANCE, Evaluation, evaluate
@@ -151,7 +152,7 @@ def _chosen(options: EvaluateOptions, dataset: Dataset) -> Dataset:
 
 def _trained_on(options: EvaluateOptions) -> set[str]:
     """Names of the images that the model was trained on, if it lies in its run and these are that run's images."""
-    file = options.model.parent / "settings.json"
+    file = (boxed.find(options.model) or options.model).parent / "settings.json"
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
         same = Path(settings["options"]["images"]).resolve() == options.images.resolve()

@@ -86,7 +86,8 @@ def fit(
     A model that lies on a GPU is trained there. Nobody waits for it before the next report: `progress` is told a loss
     that may be half a second old, and a loss or gradient that is not finite is found at the report.
     workers: threads that make batches ahead of the steps; the result is the same for any number. 0: no other thread.
-    recipe: a name in `minunet.training.recipes.RECIPES`, e.g. "cells": how to train; the network is the caller's.
+    recipe: a name in `minunet.training.recipes.RECIPES`, e.g. "cells": how to train; network and data are the caller's,
+        so for "cells" give `dataset.with_borders()` and a network of three outputs, where masks number the cells.
     options: the fields of `Recipe`, e.g. lr=0.02, batch_size=4, crop=256, loss="ce", augment="full"; they go before
         those of the named recipe.
 
@@ -97,7 +98,8 @@ def fit(
     Raises UsageError (a ValueError) where data, model and recipe do not fit each other, and
     WorkFailed where the loss, a gradient or a weight is no longer finite: it names the layer.
     """
-    trainer = Trainer(model, dataset, validation, named_recipe(recipe, **options), workers)
+    numbered = not isinstance(dataset, Dataset) or dataset.ids is not None
+    trainer = Trainer(model, dataset, validation, named_recipe(recipe, numbered, **options), workers)
     if resume and checkpoint is None:
         raise UsageError("resume needs the file to go on from: give checkpoint")
     begun = None
