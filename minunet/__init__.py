@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .display.notebook import show
     from .gradient_check import gradcheck
     from .instances.label import label_instances
+    from .model_files.pytorch.load import load_torch
     from .model_files.weights import FileFormatError, load, save
     from .prediction.large import predict_large
     from .scores.evaluation import evaluate
@@ -37,6 +38,7 @@ _LATER = {
     "gradcheck": "gradient_check",
     "label_instances": "instances.label",
     "load": "model_files.weights",
+    "load_torch": "model_files.pytorch.load",
     "predict_large": "prediction.large",
     "save": "model_files.weights",
     "separate_touching": "data",
@@ -58,6 +60,7 @@ __all__ = [
     "kernels",
     "label_instances",
     "load",
+    "load_torch",
     "nn",
     "no_grad",
     "optim",
