@@ -65,9 +65,10 @@ class Hub(nn.Module):
     def __init__(self, inputs, outputs, features):
         super().__init__()
         self.levels = len(features)
-        for i, feature in enumerate(features, 1):
+        widths = [*features, 2 * features[-1]]
+        for i, (feature, below) in enumerate(pairwise(widths), 1):
             setattr(self, f"encoder{i}", self._block(inputs, feature, f"enc{i}"))
-            setattr(self, f"upconv{i}", nn.ConvTranspose2d(2 * feature, feature, 2, stride=2))
+            setattr(self, f"upconv{i}", nn.ConvTranspose2d(below, feature, 2, stride=2))
             setattr(self, f"decoder{i}", self._block(2 * feature, feature, f"dec{i}"))
             inputs = feature
         self.bottleneck = self._block(inputs, 2 * inputs, "bottleneck")

@@ -40,7 +40,7 @@ __all__ = [
 
 FORMAT_VERSION = 1
 _FORMATS = {".safetensors": safetensors, ".npz": npz}
-_CHECKPOINTS = (".pth", ".pt", ".ckpt", ".bin", ".pkl")  # which `load_torch` reads
+CHECKPOINTS = (".pth", ".pt", ".ckpt", ".bin", ".pkl")  # which `load_torch` reads
 _PATH = str | os.PathLike[str]
 
 
@@ -181,7 +181,7 @@ def _hint_at_model(path: Path) -> None:
 def _format(path: _PATH, there: bool = True) -> ModuleType:
     """Reader and writer by the suffix; `there`: whether a file that is to be read exists."""
     suffix = Path(path).suffix.lower()
-    if suffix in _CHECKPOINTS and there:
+    if suffix in CHECKPOINTS and there:
         raise FileFormatError(
             f"{os.fspath(path)}: found the suffix {suffix!r}, of a PyTorch checkpoint, expected .safetensors or .npz; "
             'in Python, mn.save(mn.load_torch("PATH"), "model.safetensors") makes a model file of it'

@@ -29,11 +29,11 @@ def read(file: BinaryIO, size: int) -> tuple[Any, Callable[[Storage], bytearray]
             raise FileFormatError(f"the storage {short(storage.key)} is described in two ways")
         return storage
 
-    if [_next(file), _next(file)] != [_FIRST, _SECOND]:
+    if _next(file, size) != _FIRST or _next(file, size) != _SECOND:
         raise FileFormatError("found a pickle, expected a file of PyTorch: torch.save(model.state_dict(), path)")
-    _next(file)
-    value = _next(file, noted)
-    places = _places(file, size, _next(file), storages)
+    _next(file, size)
+    value = _next(file, size, noted)
+    places = _places(file, size, _next(file, size), storages)
 
     def fetch(storage: Storage) -> bytearray:
         if storage.key not in places:
@@ -44,10 +44,10 @@ def read(file: BinaryIO, size: int) -> tuple[Any, Callable[[Storage], bytearray]
     return value, fetch, "<"
 
 
-def _next(file: BinaryIO, resolve: Callable[[Any], Any] = persistent) -> Any:
+def _next(file: BinaryIO, size: int, resolve: Callable[[Any], Any] = persistent) -> Any:
     """The value of the next pickle; `file` is then behind it."""
     start = file.tell()
-    found = unpickle(file.read(SIZE_LIMIT), CALLS, NAMES, resolve)
+    found = unpickle(file.read(min(SIZE_LIMIT, size - start)), CALLS, NAMES, resolve)
     file.seek(start + found.length)
     return found.value
 
