@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import functional, kernels, nn, optim
 from .autograd import Tensor, no_grad
+from .export import export  # at once: imported later, the package of this name would stand in its place
 from .kernels import policy, set_num_threads, use_backend
 from .optim import SGD
 from .prediction.predict import predict
@@ -54,6 +55,7 @@ __all__ = [
     "elastic_deform",
     "evaluate",
     "explain",
+    "export",
     "fit",
     "functional",
     "gradcheck",

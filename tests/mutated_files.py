@@ -28,6 +28,7 @@ import minunet as mn
 
 FACTOR, ROOM = 4, 64 * 2**20  # at most 4 times the file, and 64 MB
 INTERESTING = [b"\xff\xff\xff\xff", b"\0\0\0\0", b"\0\0\0\x80", b"\xff\xff\xff\x7f", b"\x7f", b"\x80", b"\0"]
+DTYPES = (None, "float16", "int8")
 OPCODES = [bytes([c]) for c in b"\x80\x95(NKMJGXU)t]ae}suqrhjcRbQ.0oi\x81\x82\x85\x86\x87\x88\x89\x8a\x8b\x8c\x93\x94"]
 TOKENS = {
     "pickle": [*OPCODES, b"cos\nx\n", b"ctorch\nHalfStorage\n", b"ctorch._utils\n_rebuild_tensor_v2\n", b"}q\0h\0"],
@@ -93,7 +94,7 @@ def _stream(rng):
 
 
 def _safetensors(rng):
-    content = _saved(".safetensors")
+    content = _saved(".safetensors", rng.choice(DTYPES))
     if rng.random() < 0.5:
         return mutated(content, rng, TOKENS["json"])
     length = 8 + int.from_bytes(content[:8], "little")
@@ -102,7 +103,7 @@ def _safetensors(rng):
 
 
 def _npz(rng):
-    content = _saved(".npz")
+    content = _saved(".npz", rng.choice(DTYPES))
     if rng.random() < 0.5:
         return mutated(content, rng, [b"PK\1\2", b"PK\3\4", b"PK\5\6"])
     with zipfile.ZipFile(io.BytesIO(content)) as file:
@@ -122,10 +123,10 @@ def _npz(rng):
 
 
 @cache
-def _saved(suffix):
+def _saved(suffix, dtype):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"model{suffix}"
-        mn.save(_model(), path)
+        mn.save(_model(), path, dtype)
         return path.read_bytes()
 
 
