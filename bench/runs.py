@@ -42,7 +42,7 @@ HERE = Path(__file__).resolve()
 HELD_OUT = 0.2  # share of the images that is judged by
 NETWORK = {"features": list(FEATURES), "padding": "same", "norm": "batch", "dropout": 0.0}
 RECIPE = named("cells")
-TARGET = "instances"  # what the recipe learns of numbered cells
+TARGET = "borders" if RECIPE.borders else "instances"  # what the recipe learns of numbered cells
 ORDER = 2  # sets the random stream of which images are taken apart from that of the split
 SCORES = {"iou": "mean IoU of cells", "ap50": "AP@.5", "ap70": "AP@.7", "ap": "AP@.5-.95"}
 INFERENCES = {"plain": "", "averaged": ", averaged"}  # of the same network: with one look, and over its eight
@@ -102,8 +102,8 @@ def configuration(
 def train_and_score(images: str, labels: str, wanted: Configuration) -> dict[str, Any]:
     """Do one run."""
     numbered = load_folder(images, labels, target="instances")
-    # Numbered cells are parted when they are deformed, so what is learned from must not hold the numbers here.
-    dataset = numbered if wanted["target"] == "instances" else load_folder(images, labels, target=wanted["target"])
+    # As foreground alone, cells must not be parted when they are deformed: what is learned from holds no numbers then.
+    dataset = load_folder(images, labels, target=wanted["target"])
     _, held_out = numbered.split(wanted["held_out"], wanted["split"])
     training, _ = dataset.split(wanted["held_out"], wanted["split"])
     training = first_images(training, wanted["images"], wanted["seed"])

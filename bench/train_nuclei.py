@@ -6,7 +6,7 @@ nuclei_card.md beside this script with the numbers filled in. A folder of data h
 
 The nuclei of these images have diameters of 7 to 26 px. Those of other microscopes are up to twice as large, so half of
 what is validated on, and most of what is trained on, is enlarged: see `Zoom` and `enlarged`. The images of --mixed are
-never trained on and choose nothing; only the card's scores are of them.
+never trained on and choose no weights; only the size of their nuclei was looked at, to say how far to enlarge.
 
 --evaluate MODEL trains nothing and prints the scores of a model on --mixed, fluorescence and stained tissue apart.
 """
@@ -30,6 +30,7 @@ from minunet.data.augmentations import affine_places
 from minunet.data.deform import displacements, resample
 from minunet.data.preprocessing import is_grey
 from minunet.files import atomic_write
+from minunet.kernels import threads
 from minunet.model_files.boxed import FOLDER
 from minunet.scores.matching import match
 from minunet.training.checkpoint import Keeper, read
@@ -209,6 +210,7 @@ def train(options: argparse.Namespace) -> None:
             "steps": history.steps,
             "best_step": history.best_step,
             "best_score": history.best_score,
+            "threads": threads.count(),
             "minutes": round((time.monotonic() - begun) / 60, 1),
             "batch": recipe.batch_size,
             "crop": trainer.crop[0],
@@ -251,10 +253,9 @@ def finish(model: mn.UNet, validation: data.Dataset, numbers: dict, options: arg
     numbers["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
     sets = {"held out, as the training images": validation}
     sets["the same, enlarged 3.5 times"] = enlarged(validation, ENLARGED)
-    if options.mixed is not None:
-        mixed = kinds(load_grey(options.mixed, validation.coding))
-        sets["fluorescence of other sizes"] = mixed["fluorescence"]
-        sets["stained tissue (not for this model)"] = mixed["tissue"]
+    mixed = kinds(load_grey(options.mixed, validation.coding))
+    sets["fluorescence of other sizes"] = mixed["fluorescence"]
+    sets["stained tissue (not for this model)"] = mixed["tissue"]
     numbers["scores"] = {name: scores(stored, images) for name, images in sets.items()}
     numbers["scores_in_float32"] = {name: scores(model, images) for name, images in sets.items()}
     text = json.dumps(numbers, indent=1) + "\n"
@@ -285,6 +286,7 @@ def card(numbers: dict) -> str:
         steps=training["steps"],
         best_step=training["best_step"],
         minutes=f"{training['minutes']:g}",
+        threads=training["threads"],
         batch=training["batch"],
         crop=training["crop"],
         loss=training["loss"],
@@ -314,14 +316,15 @@ def evaluate(options: argparse.Namespace) -> None:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, nargs="?", help="dsb2018: images/ and labels/")
-    parser.add_argument("--mixed", type=Path, help="dsb2018_mixed, to score on")
+    parser.add_argument("--mixed", type=Path, required=True, help="dsb2018_mixed, to score on")
     parser.add_argument("--evaluate", metavar="MODEL", help="score this model on --mixed, and train nothing")
     parser.add_argument("--out", type=Path, default=FOLDER)
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--features", type=lambda text: tuple(map(int, text.split(","))), default=(16, 32, 64, 128))
     parser.add_argument("--dtype", default="int8", choices=("float32", "float16", "int8"))
-    parser.add_argument("--target", default="instances", help="of minunet train: instances, borders, foreground ...")
+    parser.add_argument("--target", default="borders", choices=("borders", "instances"),
+                        help="as minunet train; borders is what its recipe for cells learns")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--crop", type=int, default=128)
     parser.add_argument("--batch", type=int, default=8)
@@ -333,8 +336,6 @@ def main(arguments: list[str] | None = None) -> None:
     if options.threads is not None:
         mn.set_num_threads(options.threads)
     if options.evaluate is not None:
-        if options.mixed is None:
-            parser.error("--evaluate needs --mixed")
         evaluate(options)
         return
     if options.data is None:

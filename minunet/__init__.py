@@ -24,7 +24,12 @@ if TYPE_CHECKING:
     from .model_files.pytorch.load import load_torch
     from .model_files.weights import FileFormatError, load, save
     from .prediction.large import predict_large
+    from .scores.boundaries import boundary_f1
     from .scores.evaluation import evaluate
+    from .scores.matching import average_precision
+    from .scores.membranes import membrane_scores
+    from .scores.partitions import v_info, v_rand
+    from .scores.warping import warping_error
     from .training.train import fit
 
 __version__ = "0.1.0"
@@ -32,6 +37,8 @@ __version__ = "0.1.0"
 # What stands above the network is imported when it is first used: `import minunet` costs NumPy and little more.
 _LATER = {
     "FileFormatError": "model_files.weights",
+    "average_precision": "scores.matching",
+    "boundary_f1": "scores.boundaries",
     "elastic_deform": "data",
     "evaluate": "scores.evaluation",
     "explain": "display.explanation",
@@ -40,10 +47,14 @@ _LATER = {
     "label_instances": "instances.label",
     "load": "model_files.weights",
     "load_torch": "model_files.pytorch.load",
+    "membrane_scores": "scores.membranes",
     "predict_large": "prediction.large",
     "save": "model_files.weights",
     "separate_touching": "data",
     "show": "display.notebook",
+    "v_info": "scores.partitions",
+    "v_rand": "scores.partitions",
+    "warping_error": "scores.warping",
     "weight_map": "data",
 }
 
@@ -52,6 +63,8 @@ __all__ = [
     "FileFormatError",
     "Tensor",
     "UNet",
+    "average_precision",
+    "boundary_f1",
     "elastic_deform",
     "evaluate",
     "explain",
@@ -63,6 +76,7 @@ __all__ = [
     "label_instances",
     "load",
     "load_torch",
+    "membrane_scores",
     "nn",
     "no_grad",
     "optim",
@@ -74,6 +88,9 @@ __all__ = [
     "set_num_threads",
     "show",
     "use_backend",
+    "v_info",
+    "v_rand",
+    "warping_error",
     "weight_map",
 ]
 

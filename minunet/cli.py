@@ -230,6 +230,7 @@ def _add_train(commands: Any) -> None:
         LOSSES,
         ONE_OUTPUT_LOSS,
         SCHEDULES,
+        SCORES,
         Recipe,
     )
     from minunet.training.recipes import RECIPES
@@ -302,6 +303,9 @@ def _add_train(commands: Any) -> None:
     recipe.add_argument("--class-weight", choices=CLASS_WEIGHTS,
                         help="balanced: rare classes count as much as frequent ones "
                              f"(default: {Recipe.class_weight})")  # fmt: skip
+    recipe.add_argument("--score", choices=SCORES,
+                        help="by which the best model is chosen; ap: average precision of cells at an IoU of 0.5 to "
+                             "0.95; iou: mean IoU (default: ap where the masks hold instance ids)")  # fmt: skip
     recipe.add_argument("--patience", type=_positive, metavar="N",
                         help=f"end after N of {VALIDATIONS} looks without a better model (default: never)")  # fmt: skip
     machine = _add_machine(parser)
@@ -332,6 +336,7 @@ def _add_predict(commands: Any) -> None:
 def _add_evaluate(commands: Any) -> None:
     from minunet.data import TARGETS
     from minunet.scores.evaluate_files import WORST
+    from minunet.scores.evaluation import TOLERANCE
 
     parser = _command(commands, "evaluate", "hold a model's predictions against known masks", _evaluate)
     parser.add_argument("model", metavar="MODEL", type=Path, help=MODEL)
@@ -346,6 +351,13 @@ def _add_evaluate(commands: Any) -> None:
                         help=f"images to list and draw (default: {WORST})")  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for worst.png, the worst images drawn")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers for machines")
+    parser.add_argument("--membranes", action="store_true",
+                        help="of masks of membrane (background) and cell: V_rand, V_info, Rand, warping and other "
+                             "errors as in the ISBI 2012 challenge")  # fmt: skip
+    parser.add_argument("--tolerance", type=float, default=TOLERANCE, metavar="PIXELS",
+                        help=f"that a boundary may lie off in the boundary F1 (default: {TOLERANCE:g})")  # fmt: skip
+    parser.add_argument("--tile", type=_size, metavar="N or HxW", help="compute in tiles, as predict does")
+    parser.add_argument("--tta", action="store_true", help="average over eight flips and rotations, as predict does")
     _add_machine(parser)
 
 
@@ -402,17 +414,17 @@ def _add_export(commands: Any) -> None:
     from minunet.export import TARGETS
 
     parser = _command(commands, "export", "write a model for programs without minunet", _export)
-    parser.add_argument("model", metavar="MODEL", type=Path, help="model.safetensors or .npz")
+    parser.add_argument("model", metavar="MODEL", type=Path, help=MODEL)
     parser.add_argument("--to", choices=TARGETS, required=True,
                         help="; ".join(f"{name}: {summary}" for name, summary in TARGETS.items()))  # fmt: skip
     parser.add_argument("--out", metavar="PATH", type=Path, required=True, help="file to write")
     # Options that are not given are absent, so that the target's own defaults hold.
     options = parser.add_argument_group("options of some targets", argument_default=argparse.SUPPRESS)
-    options.add_argument("--size", type=_size, metavar="HxW",
-                         help="onnx: of the image (default: any)")  # fmt: skip
+    options.add_argument("--size", type=_size, metavar="HxW", help="onnx: of the image (default: any)")
     options.add_argument("--with-preprocessing", nargs="?", const="float32", choices=("float32", "uint8"),
                          help="onnx: take raw images, of this dtype (float32 unless said)")  # fmt: skip
-    options.add_argument("--dtype", choices=("float32", "float16"), help="npz: of the weights (default: the model's)")
+    options.add_argument("--dtype", choices=("float32", "float16", "int8"),
+                         help="npz: of the weights (default: the model's)")  # fmt: skip
 
 
 def _add_gradcheck(commands: Any) -> None:
@@ -521,10 +533,12 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    from dataclasses import fields
+
     from minunet.scores.evaluate_files import EvaluateOptions, evaluate_files
 
-    names = ("model", "images", "masks", "mask_suffix", "target", "held_out", "out", "worst", "json")
-    evaluate_files(EvaluateOptions(**{name: getattr(options, name) for name in names}))
+    values = {field.name: getattr(options, field.name) for field in fields(EvaluateOptions)}
+    evaluate_files(EvaluateOptions(**values))
 
 
 def _doctor(options: argparse.Namespace) -> None:

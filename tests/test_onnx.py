@@ -205,9 +205,20 @@ def test_refused(model, tmp_path, monkeypatch, capsys, arguments, message):
 def test_refused_in_python(model, tmp_path):
     with pytest.raises(UsageError, match="with_preprocessing is 'int8', expected float32 or uint8"):
         mn.export(model, tmp_path / "x.onnx", "onnx", with_preprocessing="int8")
+    for size in (8, (8,), (8, 8, 8)):
+        with pytest.raises(UsageError, match=r"size must be \(height, width\), found"):
+            mn.export(model, tmp_path / "x.onnx", "onnx", size=size)
     valid = mn.UNet(1, 1, (2, 3), "valid")
     with pytest.raises(UsageError, match="the legal sides nearest to 46 are 44 and 48"):
         mn.export(valid, tmp_path / "x.onnx", "onnx", size=(46, 44))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_does_not_fit_in_a_file_is_refused(model, tmp_path, monkeypatch):
+    bytes_of_weights = 4 * sum(parameter.data.size for parameter in model.parameters())
+    monkeypatch.setattr(sys.modules["minunet.export.onnx"], "LARGEST", bytes_of_weights - 1)
+    with pytest.raises(UsageError, match="larger than the 2 GB"):
+        mn.export(model, tmp_path / "x.onnx", "onnx")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -55,7 +55,8 @@ def folders(tmp_path_factory):
 
 def run(script, folders, out, *options):
     arguments = [folders[0], "--mixed", folders[1], "--out", out, "--features", "2,3", "--crop", 16, "--batch", 2]
-    script.main([str(argument) for argument in [*arguments, "--workers", 0, *options]])
+    arguments += ["--workers", 0, "--target", "instances"]
+    script.main([str(argument) for argument in [*arguments, *options]])
 
 
 # ---------------------------------------------------------------------------------------- from data to card
@@ -108,7 +109,8 @@ def test_scores_are_those_of_the_file(script, made, folders):
 def test_the_card_s_command_repeats_the_run(script, made, folders, tmp_path):
     numbers = json.loads((made / "nuclei.json").read_text())
     assert script.command(numbers) in (made / "nuclei.md").read_text()
-    script.main([str(folders[0]), "--out", str(tmp_path), *script.command(numbers).split()])
+    places = [folders[0], "--mixed", folders[1], "--out", tmp_path]
+    script.main([*map(str, places), *script.command(numbers).split()])
     assert (tmp_path / "nuclei.safetensors").read_bytes() == (made / "nuclei.safetensors").read_bytes()
 
 
@@ -127,10 +129,22 @@ def test_a_run_goes_on_where_it_was(script, made, folders, tmp_path, monkeypatch
         with pytest.raises(KeyboardInterrupt):
             run(script, folders, tmp_path, "--steps", 3, "--checkpoint", file)
     assert not (tmp_path / "nuclei.safetensors").exists()
-    with pytest.raises(SystemExit, match=r"was begun with .*'target': 'instances'.*, not with .*'foreground'"):
-        run(script, folders, tmp_path, "--resume", "--checkpoint", file, "--target", "foreground")
+    with pytest.raises(SystemExit, match=r"was begun with .*'target': 'instances'.*, not with .*'borders'"):
+        run(script, folders, tmp_path, "--resume", "--checkpoint", file, "--target", "borders")
     run(script, folders, tmp_path, "--resume", "--checkpoint", file)
     assert (tmp_path / "nuclei.safetensors").read_bytes() == (made / "nuclei.safetensors").read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_class_for_borders(script, folders, tmp_path):
+    """Three classes are learned; the scores are of the same two, and of the same nuclei."""
+    run(script, folders, tmp_path, "--steps", 1, "--target", "borders")
+    model = mn.load(tmp_path / "nuclei.safetensors")
+    assert (model.out_channels, model.coding) == (3, Coding("borders"))
+    numbers = json.loads((tmp_path / "nuclei.json").read_text())
+    assert "--target borders" in script.command(numbers) and not numbers["training"]["weight_map"]
+    assert "background, inside and border" in (tmp_path / "nuclei.md").read_text()
+    assert all(0 <= found["mean_iou"] <= 1 for found in numbers["scores"].values())
 
 
 def test_scores_of_any_model(script, made, folders, capsys):
@@ -148,9 +162,13 @@ def test_a_file_that_is_too_large_is_refused_before_the_training(script, folders
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [([], "give the folder"), (["x"], "give --minutes or --steps"), (["x", "--resume"], "--resume needs --checkpoint"),
-     (["--evaluate", "m"], "--evaluate needs --mixed")],
-)  # fmt: skip
+    [
+        (["--mixed", "m"], "give the folder"),
+        (["x", "--mixed", "m"], "give --minutes or --steps"),
+        (["x", "--mixed", "m", "--resume"], "--resume needs --checkpoint"),
+        (["--evaluate", "x"], "required: --mixed"),
+    ],
+)
 def test_what_is_missing_is_told(script, options, message, capsys):
     with pytest.raises(SystemExit):
         script.main(options)

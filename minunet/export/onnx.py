@@ -88,6 +88,8 @@ def network(model: UNet, size: Sequence[int] | None = None, batch: int | None = 
 def _sides(model: UNet, size: Sequence[int] | None) -> tuple[Sequence[int | str], Sequence[int | str]]:
     """Height and width of the image and of the logits, as numbers or names."""
     if size is not None:
+        if np.shape(size) != (2,):
+            raise UsageError(f"size must be (height, width), found {size!r}")
         try:
             return [int(side) for side in size], model.output_size(size)
         except ValueError as error:

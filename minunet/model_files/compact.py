@@ -74,8 +74,8 @@ def converted(name: str, array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if np.isinf(result).sum() > np.isinf(array).sum():
         largest = np.abs(array[np.isfinite(array)]).max()
         raise ValueError(
-            f"{name} has values up to {largest:.3g}, too large for {dtype} (at most {np.finfo(dtype).max:.3g}): "
-            "use a wider dtype"
+            f"{name} has values that are too large for {dtype}: up to {largest:.3g}, and {np.finfo(dtype).max:.3g} is "
+            "the most; use a wider dtype"
         )
     return result
 
@@ -107,7 +107,7 @@ def _quantized(name: str, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     others = tuple(k for k in range(4) if k != axis)
     largest = np.abs(wide).max(axis=others)
     if largest.max() > _FLOAT32.max / 2:  # so that no product with a rounded scale overflows
-        raise ValueError(f"{name} has values up to {largest.max():.3g}, too large for int8 with scales of float32")
+        raise ValueError(f"{name} has values that are too large for scales of float32: up to {largest.max():.3g}")
     # A channel of zeros, or of next to nothing, has a scale too: the smallest that float32 holds in full precision.
     scale = np.maximum(largest / LARGEST, _FLOAT32.tiny).astype(np.float32)
     steps = np.rint(wide / np.expand_dims(scale.astype(np.float64), others))
