@@ -182,6 +182,6 @@ def draw_worst(path: Path, model: UNet, dataset: Dataset, found: Evaluation, wor
     for image in found.worst(worst):
         raw, truth = dataset.raw[image.index], dataset.truth[image.index]
         p = predict(model, raw, dataset.channels_last(image.index))
-        rows.append(pictures.Row(image.name, raw, truth, p, f"IoU {image.score:.2f}"))
+        rows.append(pictures.Row(image.name, raw, truth, p, f"IoU {image.score:.2f}", coding=model.coding))
     title = f"the {len(rows)} worst of {len(found.images)} images" if len(rows) > 1 else "the worst image"
     pictures.worst_images(path, rows, title, pictures.class_names(dataset.coding))

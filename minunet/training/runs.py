@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from minunet import __version__
-from minunet.data import Dataset, PixelWeights, load_folder
+from minunet.data import Dataset, PixelWeights, class_map, load_folder
 from minunet.data.pixel_weights import weights_of
 from minunet.display import pictures
 from minunet.display.progress import Progress, progress, say
@@ -477,7 +477,7 @@ def describe_training(name: str | None, trainer: Trainer) -> str:
 
 
 def score_name(dataset: Dataset) -> str:
-    return "mean IoU of cells" if dataset.coding.classes == 2 else "mean IoU of classes"
+    return "mean IoU of cells" if dataset.coding.scored_classes == 2 else "mean IoU of classes"
 
 
 def preview_rows(model: UNet, dataset: Dataset, weights: PixelWeights | None = None) -> list[pictures.Row]:
@@ -485,9 +485,9 @@ def preview_rows(model: UNet, dataset: Dataset, weights: PixelWeights | None = N
     rows = []
     for i, (name, raw, truth) in enumerate(zip(dataset.names, dataset.raw, dataset.truth, strict=True)):
         p = predict(model, raw, dataset.channels_last(i))
-        score = metrics.score([p.argmax(axis=0)], [truth], dataset.coding.classes)
+        score = metrics.score([class_map(p, dataset.coding)], [truth], dataset.coding.scored_classes)
         weight = None if weights is None else weights_of(dataset, i, weights)
-        rows.append(pictures.Row(name, raw, truth, p, f"IoU {score:.2f}", weight))
+        rows.append(pictures.Row(name, raw, truth, p, f"IoU {score:.2f}", weight, dataset.coding))
     return rows
 
 

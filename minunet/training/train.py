@@ -20,7 +20,7 @@ import numpy as np
 
 from minunet import device, kernels, optim
 from minunet.autograd import Array, Tensor, no_grad
-from minunet.data import Augmentation, Batch, Dataset, PixelWeights, Sampler
+from minunet.data import Augmentation, Batch, Dataset, PixelWeights, Sampler, class_map
 from minunet.data.pixel_weights import balanced, weights_of
 from minunet.errors import UsageError, WorkFailed
 from minunet.nn import Dropout
@@ -281,17 +281,17 @@ class Trainer:
         """Score, loss and share of each class on the validation images; nothing where there are none."""
         if self.validation is None:
             return {}
-        classes = self.validation.coding.classes
+        coding = self.validation.coding
         predicted, losses = [], []
         for i, (x, target) in enumerate(zip(self.validation.images, self.validation.targets, strict=True)):
             whole = padded(self.model, x.astype(self.model.dtype, copy=False))
             image, truth, *weight = self._placed(whole, target[None], *self._validation_weight(i))
             logits = logits_of_padded(self.model, image, target.shape)
-            predicted.append(device.to_host(probabilities(logits).argmax(axis=0)))
+            predicted.append(device.to_host(class_map(probabilities(logits), coding)))
             with no_grad():
                 losses.append(self.loss(logits[None], truth, *weight).data)
-        score = metrics.score(predicted, self.validation.truth, classes)
-        counts = np.sum([np.bincount(p.ravel(), minlength=classes) for p in predicted], axis=0)
+        score = metrics.score(predicted, self.validation.truth, coding.scored_classes)
+        counts = np.sum([np.bincount(p.ravel(), minlength=coding.scored_classes) for p in predicted], axis=0)
         return {
             "score": float(score),
             "validation_loss": float(np.mean(device.numbers(losses))),
@@ -496,10 +496,13 @@ def augmentation(recipe: Recipe) -> Augmentation | str | None:
 
 
 def with_weight_map(recipe: Recipe, loss: str, dataset: Dataset) -> bool:
-    """Whether gaps between cells count more: as asked for, else where masks hold instances and the loss has weights."""
+    """Whether gaps between cells count more: as asked for, else where masks hold instances and the loss has weights.
+
+    Not with borders, unless asked for: they keep cells apart already.
+    """
     if recipe.weight_map is None:
         return dataset.coding.kind == "instances" and loss != "dice"
-    if recipe.weight_map and dataset.coding.classes != 2:
+    if recipe.weight_map and dataset.coding.scored_classes != 2:
         raise UsageError(
             f"the weight map is for cells on a background, and the masks have {dataset.coding.classes} classes "
             f"({dataset.coding.describe()}): leave it out"
