@@ -157,8 +157,8 @@ def test_the_whole_way_of_the_command_line(tmp_path, capsys, monkeypatch):
     capsys.readouterr()
     doctor = ("doctor", *pair, "--target", "borders", "--features", "2,4", "--out", tmp_path / "doc", "--show")
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
-    assert minunet(*doctor, "--augment") == 0
+    assert minunet(*doctor) == 0
     assert "foreground" in capsys.readouterr().out
-    assert {path.name for path in (tmp_path / "doc").iterdir()} == {"doctor.png", "weights.png", "augmented.png"}
+    assert {path.name for path in (tmp_path / "doc").iterdir()} == {"doctor.png", "weights.png"}
     assert minunet("train", pair[0], tmp_path / "halves", "--target", "borders", "--out", tmp_path / "no") == 2
     assert "--target borders needs instance ids" in capsys.readouterr().err and not (tmp_path / "no").exists()
