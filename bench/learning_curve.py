@@ -114,7 +114,8 @@ def plot(path: str, lines: Sequence[runs.Line]) -> None:
             _draw_otsu(axis, shown)
         _dress(axis, sorted(found["with"] | found["without"]), title)
     figure.legend(*figure.axes[0].get_legend_handles_labels(), **LEGEND)
-    figure.suptitle(f"Nuclei from few images ({runs.heading(shown).split(', ')[1]})", color=INK, fontsize=11)
+    title = f"Nuclei from few images: {runs.length_of(shown)}, each seed and the mean"
+    figure.suptitle(title, color=INK, fontsize=11)
     atomic_write(path, lambda file: figure.savefig(file, format="png"))
 
 
@@ -124,7 +125,7 @@ def _draw_curve(axis: Any, way: str, curve: Curve, score: str) -> None:
     for count, found in values.items():
         axis.plot([count * aside] * len(found), found, marker, color=color, markersize=5, alpha=0.55, mew=0)
     means = [statistics.fmean(found) for found in values.values()]
-    label = f"{way} elastic deformation: mean, and the seeds beside it"
+    label = f"{way} elastic deformation"
     axis.plot(list(values), means, dashes, marker=marker, color=color, linewidth=1.8, markersize=6.5, label=label)
 
 

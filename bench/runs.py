@@ -28,7 +28,7 @@ import numpy as np
 import minunet as mn
 from minunet.bench.memory import STATUS, status
 from minunet.bench.report import machine
-from minunet.data import Dataset, load_folder
+from minunet.data import Dataset, class_map, load_folder
 from minunet.errors import UsageError
 from minunet.kernels import threads
 from minunet.scores import metrics
@@ -101,15 +101,9 @@ def configuration(
 
 def train_and_score(images: str, labels: str, wanted: Configuration) -> dict[str, Any]:
     """Do one run."""
-    numbered = load_folder(images, labels, target="instances")
-    # Numbered cells are parted when they are deformed, so what is learned from must not hold the numbers here.
-    dataset = numbered if wanted["target"] == "instances" else load_folder(images, labels, target=wanted["target"])
-    _, held_out = numbered.split(wanted["held_out"], wanted["split"])
-    training, _ = dataset.split(wanted["held_out"], wanted["split"])
-    training = first_images(training, wanted["images"], wanted["seed"])
-    seed, classes = wanted["seed"], dataset.coding.classes
-    model = mn.UNet(training.channels, classes, **wanted["network"], seed=seed)
-    options = wanted["training"] | {"seed": seed}
+    training, held_out = learned_and_held_out(images, labels, wanted)
+    options = wanted["training"] | {"seed": wanted["seed"]}
+    model = mn.UNet(training.channels, training.coding.classes, **wanted["network"], seed=wanted["seed"])
     Trainer(model, training, None, Recipe(**options)).warm_up()  # compiling is no part of the minutes
     begun = time.perf_counter()
     history = mn.fit(model, training, steps=wanted["steps"], minutes=wanted["minutes"], **options)
@@ -127,6 +121,18 @@ def train_and_score(images: str, labels: str, wanted: Configuration) -> dict[str
     }
 
 
+def learned_and_held_out(images: str, labels: str, wanted: Configuration) -> tuple[Dataset, Dataset]:
+    """What a run learns from, read as its target says, and what it is judged by, with numbered cells.
+
+    Two readings, since a data set that holds the numbers has its cells parted as often as they are deformed.
+    """
+    numbered = load_folder(images, labels, target="instances")
+    learned = numbered if wanted["target"] == "instances" else load_folder(images, labels, target=wanted["target"])
+    training, _ = learned.split(wanted["held_out"], wanted["split"])
+    _, held_out = numbered.split(wanted["held_out"], wanted["split"])
+    return first_images(training, wanted["images"], wanted["seed"]), held_out
+
+
 def first_images(training: Dataset, count: int | None, seed: int) -> Dataset:
     """The first `count` images in an order by seed, so that fewer images are a part of more."""
     if count is None:
@@ -142,7 +148,7 @@ def scores(model: mn.UNet, held_out: Dataset, tta: bool) -> dict[str, float]:
     overlaps, matches = [], []
     for i, raw in enumerate(held_out.raw):
         p = mn.predict(model, raw, held_out.channels_last(i), tta=tta)
-        overlaps.append(metrics.iou(1 - p[0] > 0.5, held_out.truth[i]))  # a border is a part of its cell
+        overlaps.append(metrics.iou(class_map(p, model.coding), held_out.truth[i]))
         matches.append(match(mn.label_instances(p if len(p) == 3 else p[1]), held_out.ids[i]))
     pooled = sum(matches[1:], start=matches[0])
     at = dict(zip(pooled.thresholds, pooled.average_precision.tolist(), strict=True))
@@ -203,7 +209,9 @@ def _checked(line: Line) -> Line:
     known = [line["results"][inference][name] for inference in INFERENCES for name in SCORES]
     if not all(math.isfinite(value) for value in known):
         raise ValueError("scores are finite")
-    _ = line["variant"], line["configuration"]["seed"], line["configuration"]["training"], line["results"]["steps"]
+    for name in ("variant", "commit", "machine", "threads"):
+        _ = line[name]
+    _ = line["configuration"]["seed"], line["configuration"]["training"], line["results"]["steps"]
     return line
 
 
@@ -318,10 +326,17 @@ def steps_of(lines: Mapping[int, Line]) -> str:
 
 
 def heading(lines: Sequence[Line]) -> str:
-    """Of an experiment: its data and the length of its runs."""
+    """Of an experiment: its data, the length of its runs, and what they were done with, all where that differs."""
+    known, made = lines[-1]["configuration"], {}
+    for line in lines:
+        made[f"commit {line['commit']}, {line['machine']}, {line['threads']} threads"] = None
+    return f"{known['data'].split(',')[0]}, {length_of(lines)} ({'; '.join(made)})"
+
+
+def length_of(lines: Sequence[Line]) -> str:
+    """Of an experiment: 'runs of 3 minutes'."""
     known = lines[-1]["configuration"]
-    length = f"{known['minutes']:g} minutes" if known["steps"] is None else f"{known['steps']} steps"
-    return f"{known['data'].split(',')[0]}, runs of {length}"
+    return f"runs of {known['minutes']:g} minutes" if known["steps"] is None else f"runs of {known['steps']} steps"
 
 
 def mean_and_spread(values: Sequence[float]) -> str:
