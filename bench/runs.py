@@ -211,7 +211,8 @@ def _checked(line: Line) -> Line:
         raise ValueError("scores are finite")
     for name in ("variant", "commit", "machine", "threads"):
         _ = line[name]
-    _ = line["configuration"]["seed"], line["configuration"]["training"], line["results"]["steps"]
+    _ = line["configuration"]["seed"], line["configuration"]["training"]
+    _ = line["results"]["steps"], line["results"]["planned_steps"]
     return line
 
 
@@ -320,9 +321,11 @@ def of_seeds(lines: Mapping[int, Line], inference: str) -> dict[int, dict[str, f
 
 
 def steps_of(lines: Mapping[int, Line]) -> str:
-    """How many steps the runs had: '600' or '580-610'."""
+    """How many steps the runs had: '600' or '580-610'; and of how many the time was up before the plan was done."""
     steps = [line["results"]["steps"] for line in lines.values()]
-    return f"{min(steps)}" if min(steps) == max(steps) else f"{min(steps)}-{max(steps)}"
+    cut = sum(line["results"]["steps"] < line["results"]["planned_steps"] for line in lines.values())
+    text = f"{min(steps)}" if min(steps) == max(steps) else f"{min(steps)}-{max(steps)}"
+    return f"{text}, {cut} cut short" if cut else text
 
 
 def heading(lines: Sequence[Line]) -> str:

@@ -45,7 +45,7 @@ def line(scripts, variant, seed, iou, averaged=None, **changes):
     return {
         "variant": variant,
         "configuration": scripts.runs.configuration("9 images, abc", seed, **LENGTH, **changes),
-        "results": {"steps": 2, "plain": found, "averaged": other, "otsu_iou": 0.4},
+        "results": {"steps": 2, "planned_steps": 2, "plain": found, "averaged": other, "otsu_iou": 0.4},
         "commit": "1234567",
         "machine": "a machine",
         "threads": 2,
@@ -185,6 +185,13 @@ def test_means_spreads_and_paired_differences(tmp_path, scripts, capsys):
     assert rows["the recipe with flips and quarter turns alone"][0] == "-0.040"  # of seed 2 alone, which has no error
     assert rows["the recipe as it is, averaged"][0] == "+0.010 ± 0.000"
     assert "the recipe as it is" not in rows
+
+
+def test_runs_that_the_clock_has_cut_short_are_told(scripts):
+    lines = {seed: line(scripts, "recipe", seed, 0.5) for seed in range(3)}
+    assert scripts.runs.steps_of(lines) == "2"
+    lines[1]["results"] |= {"steps": 3, "planned_steps": 4}
+    assert scripts.runs.steps_of(lines) == "2-3, 1 cut short"
 
 
 def test_runs_of_other_lengths_data_or_recipes_are_not_mixed(tmp_path, scripts, capsys):
