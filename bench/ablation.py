@@ -31,7 +31,8 @@ class Variant:
 
 BASE = "recipe"
 VARIANTS = {
-    BASE: Variant("the recipe as it is"),
+    BASE: Variant("the recipe as it is: three classes, background, cell and border"),
+    "with-weight-map": Variant("the recipe with the weight map", {"weight_map": True}),
     "two-classes": Variant(
         "two classes: touching cells parted, weight map", {"target": "instances", "weight_map": True}
     ),
@@ -41,7 +42,6 @@ VARIANTS = {
     "no-separation": Variant(
         "two classes: touching cells not parted, no weight map", {"target": "foreground", "weight_map": False}
     ),
-    "three-classes": Variant("three classes: background, cell, border", {"target": "borders", "weight_map": False}),
     "no-elastic": Variant("the recipe without elastic deformation", {"elastic": 0.0}),
     "flips-only": Variant("the recipe with flips and quarter turns alone", {"augment": "flips"}),
 }

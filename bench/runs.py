@@ -28,11 +28,10 @@ import numpy as np
 import minunet as mn
 from minunet.bench.memory import STATUS, status
 from minunet.bench.report import machine
-from minunet.data import Dataset, class_map, load_folder
+from minunet.data import Dataset, load_folder
 from minunet.errors import UsageError
 from minunet.kernels import threads
-from minunet.scores import metrics
-from minunet.scores.matching import match
+from minunet.scores.evaluation import Evaluation
 from minunet.training.recipe import Recipe
 from minunet.training.recipes import named, named_recipe
 from minunet.training.runs import FEATURES
@@ -42,7 +41,7 @@ HERE = Path(__file__).resolve()
 HELD_OUT = 0.2  # share of the images that is judged by
 NETWORK = {"features": list(FEATURES), "padding": "same", "norm": "batch", "dropout": 0.0}
 RECIPE = named("cells")
-TARGET = "instances"  # what the recipe learns of numbered cells
+TARGET = "borders" if RECIPE.borders else "instances"  # what the recipe learns of numbered cells
 ORDER = 2  # sets the random stream of which images are taken apart from that of the split
 SCORES = {"iou": "mean IoU of cells", "ap50": "AP@.5", "ap70": "AP@.7", "ap": "AP@.5-.95"}
 INFERENCES = {"plain": "", "averaged": ", averaged"}  # of the same network: with one look, and over its eight
@@ -108,13 +107,14 @@ def train_and_score(images: str, labels: str, wanted: Configuration) -> dict[str
     begun = time.perf_counter()
     history = mn.fit(model, training, steps=wanted["steps"], minutes=wanted["minutes"], **options)
     seconds = time.perf_counter() - begun
+    plain, averaged = (mn.evaluate(model, held_out, tta=tta) for tta in (False, True))
     return {
         "steps": history.steps if history.stopped_at is None else history.stopped_at,
         "planned_steps": history.steps,
         "seconds": round(seconds, 1),
-        "plain": scores(model, held_out, tta=False),
-        "averaged": scores(model, held_out, tta=True),
-        "otsu_iou": round(metrics.baselines(held_out)["Otsu"], 5),
+        "plain": scores(plain),
+        "averaged": scores(averaged),
+        "otsu_iou": round(plain.baselines["Otsu"].mean_iou_cells, 5),
         "held_out_images": len(held_out),
         "parameters": sum(parameter.data.size for parameter in model.parameters()),
         "peak_memory_mb": round(status("VmHWM") / 1024) if STATUS.exists() else None,
@@ -124,10 +124,11 @@ def train_and_score(images: str, labels: str, wanted: Configuration) -> dict[str
 def learned_and_held_out(images: str, labels: str, wanted: Configuration) -> tuple[Dataset, Dataset]:
     """What a run learns from, read as its target says, and what it is judged by, with numbered cells.
 
-    Two readings, since a data set that holds the numbers has its cells parted as often as they are deformed.
+    Two readings: to learn foreground alone, the first must not hold the numbers, or cells would be parted as often as
+    they are deformed.
     """
+    learned = load_folder(images, labels, target=wanted["target"])
     numbered = load_folder(images, labels, target="instances")
-    learned = numbered if wanted["target"] == "instances" else load_folder(images, labels, target=wanted["target"])
     training, _ = learned.split(wanted["held_out"], wanted["split"])
     _, held_out = numbered.split(wanted["held_out"], wanted["split"])
     return first_images(training, wanted["images"], wanted["seed"]), held_out
@@ -143,17 +144,11 @@ def first_images(training: Dataset, count: int | None, seed: int) -> Dataset:
     return training.subset(np.sort(order[:count]))
 
 
-def scores(model: mn.UNet, held_out: Dataset, tta: bool) -> dict[str, float]:
+def scores(found: Evaluation) -> dict[str, float]:
     """Mean IoU of cells, and AP pooled over all images at 0.5, at 0.7, and averaged over 0.5, 0.55 ... 0.95."""
-    overlaps, matches = [], []
-    for i, raw in enumerate(held_out.raw):
-        p = mn.predict(model, raw, held_out.channels_last(i), tta=tta)
-        overlaps.append(metrics.iou(class_map(p, model.coding), held_out.truth[i]))
-        matches.append(match(mn.label_instances(p if len(p) == 3 else p[1]), held_out.ids[i]))
-    pooled = sum(matches[1:], start=matches[0])
-    at = dict(zip(pooled.thresholds, pooled.average_precision.tolist(), strict=True))
-    found = {"iou": statistics.fmean(overlaps), "ap50": at[0.5], "ap70": at[0.7], "ap": statistics.fmean(at.values())}
-    return {name: round(value, 5) for name, value in found.items()}
+    at = found.average_precision
+    values = {"iou": found.mean_iou_cells, "ap50": at[0.5], "ap70": at[0.7], "ap": found.mean_average_precision}
+    return {name: round(value, 5) for name, value in values.items()}
 
 
 def fingerprint(dataset: Dataset) -> str:
@@ -184,9 +179,12 @@ class Results:
                 place = f"{self.path}, line {number}"
                 raise UsageError(f"{place}: {text[:60]!r} is no result of a run: remove it") from None
 
-    def find(self, wanted: Configuration) -> Line | None:
-        """The last line with this configuration; what its writer did not know yet is at its default."""
-        return next((line for line in reversed(self.lines) if _completed(line["configuration"]) == wanted), None)
+    def holds(self, run: Run) -> bool:
+        """Whether there is a line of this run; an option that its writer did not know yet is at its default."""
+        return any(
+            line["variant"] == run.variant and _completed(line["configuration"]) == run.configuration
+            for line in self.lines
+        )
 
     def append(self, line: Line) -> None:
         """Write a line, and be sure that it is on the disk."""
@@ -226,10 +224,8 @@ def do_missing(planned: Sequence[Run], results: Results, images: str, labels: st
     """Do the runs whose lines are not there yet, one after the other; how many of them failed."""
     failed = 0
     for number, run in enumerate(planned, start=1):
-        head, found = f"{number}/{len(planned)} {run}:", results.find(run.configuration)
-        if found is not None:
-            if not any(same(line, run) for line in results.lines):  # trained under another name
-                results.append(found | {"variant": run.variant})
+        head = f"{number}/{len(planned)} {run}:"
+        if results.holds(run):
             print(head, "is there", flush=True)
             continue
         print(head, "trains", flush=True)
@@ -242,11 +238,6 @@ def do_missing(planned: Sequence[Run], results: Results, images: str, labels: st
         plain = ", ".join(f"{title} {done['plain'][name]:.3f}" for name, title in SCORES.items())
         print(head, f"{done['steps']} steps in {done['seconds']:.0f} s, {plain}", flush=True)
     return failed
-
-
-def same(line: Line, run: Run) -> bool:
-    """Whether a line is of this run, under this name."""
-    return line["variant"] == run.variant and _completed(line["configuration"]) == run.configuration
 
 
 def in_a_process(wanted: Configuration, images: str, labels: str) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from minunet.display import pictures
 from minunet.errors import UsageError
 from minunet.scores.evaluation import evaluate
 from minunet.training.recipe import Recipe
-from minunet.training.runs import preview_rows, score_name
+from minunet.training.runs import preview_rows
 from minunet.training.train import Trainer, pixel_weights, with_weight_map
 
 SHARES = (0.4, 0.3, 0.3)
@@ -57,8 +57,8 @@ def test_all_classes_are_made_by_one_rule(undecided):
     data = full()
     trainer = Trainer(undecided, data, data, Recipe(crop=16, batch_size=1))
     look = trainer.validate()
-    assert look["score"] == 1 and look["predicted"] == [0, 1]
-    assert score_name(data) == "mean IoU of cells" and trainer.baselines["all background"] == 0
+    assert look["mean_iou"] == 1 and look["predicted"] == [0, 1]
+    assert trainer.score_name == "mean AP of cells" and trainer.baselines["all background"] == 0
     found = evaluate(undecided, data)
     assert found.mean_iou_cells == 1 and found.confusion.shape == (2, 2)
     assert found.class_names == ["background", "foreground"] == ["background", *pictures.class_names(data.coding)]

@@ -62,6 +62,13 @@ class Dataset:
             ids=None if self.ids is None else [self.ids[i] for i in indices],
         )
 
+    def with_borders(self) -> Dataset:
+        """The same with borders of cells as a class of their own (`border_classes`). ValueError without `ids`."""
+        if self.ids is None:
+            raise ValueError(f"borders lie between numbered cells, and these are {self.coding.describe()}")
+        coding = Coding("borders")
+        return replace(self, coding=coding, targets=[kept_apart(labels, coding)[0] for labels in self.ids])
+
     def split(self, validation: float = 0.2, seed: int = 0) -> tuple[Dataset, Dataset]:
         """Split by seed into (training, validation), each with at least one image.
 

@@ -73,6 +73,11 @@ def label_instances(
     return in_reading_order(labels)
 
 
+def cells_of(probabilities: np.ndarray) -> np.ndarray:
+    """`label_instances` of all that a network says: (K, H, W), class 0 the background; of K = 3 the last the border."""
+    return label_instances(probabilities if len(probabilities) == 3 else 1 - probabilities[0])
+
+
 def _smoothed(core: np.ndarray, sigma: float) -> np.ndarray:
     return blur(core[None], sigma)[0] if core.dtype.kind == "f" and core.size else core
 
