@@ -186,6 +186,14 @@ class Results:
             for line in self.lines
         )
 
+    def begin(self) -> None:
+        """Make the file where there is none, so that one that cannot be written is told before the first run."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.open("ab").close()
+        except OSError as error:
+            raise UsageError(f"{self.path} cannot be written: {error.strerror}") from None
+
     def append(self, line: Line) -> None:
         """Write a line, and be sure that it is on the disk."""
         text = json.dumps(line, allow_nan=False) + "\n"
@@ -222,6 +230,7 @@ def _completed(stored: Configuration) -> Configuration:
 
 def do_missing(planned: Sequence[Run], results: Results, images: str, labels: str) -> int:
     """Do the runs whose lines are not there yet, one after the other; how many of them failed."""
+    results.begin()
     failed = 0
     for number, run in enumerate(planned, start=1):
         head = f"{number}/{len(planned)} {run}:"

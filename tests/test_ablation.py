@@ -108,6 +108,14 @@ def test_a_line_that_is_no_result_is_named(tmp_path, scripts, capsys):
     assert f"{path}, line 2" in capsys.readouterr().err
 
 
+def test_a_file_that_cannot_be_written_is_told_before_the_first_run(data, tmp_path, scripts, capsys):
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match="2"):
+        scripts.ablation.main([*data, "--out", str(tmp_path / "file" / "results.jsonl"), "--steps", "2"])
+    told = capsys.readouterr()
+    assert "results.jsonl cannot be written: " in told.err and "trains" not in told.out
+
+
 def test_a_field_that_a_line_does_not_know_is_at_its_default(tmp_path, scripts):
     known = line(scripts, "recipe", 0, 0.5)
     older = json.loads(json.dumps(known))
@@ -124,7 +132,7 @@ def test_a_run_that_fails_leaves_no_line_and_the_others_go_on(data, tmp_path, sc
     done = line(scripts, "recipe", 0, 0.5)["results"] | {"seconds": 1.0}
     worker.write_text(f"import sys\nif ': \"foreground\"' in sys.argv[3]: sys.exit(3)\nprint({json.dumps(done)!r})\n")
     monkeypatch.setattr(scripts.runs, "HERE", worker)
-    out = tmp_path / "results.jsonl"
+    out = tmp_path / "new" / "results.jsonl"
     asked = [*data, "--out", str(out), "--steps", "2", "--seeds", "1", "--only", "no-separation", "recipe"]
     assert scripts.ablation.main(asked) == 1
     assert [json.loads(text)["variant"] for text in out.read_text().splitlines()] == ["recipe"]
