@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .display.notebook import show
     from .gradient_check import gradcheck
     from .instances.label import label_instances
+    from .model_files.pytorch.load import load_torch
     from .model_files.weights import FileFormatError, load, save
     from .prediction.large import predict_large
     from .scores.boundaries import boundary_f1
@@ -46,6 +47,7 @@ _LATER = {
     "label_instances": "instances.label",
     "load": "model_files.weights",
     "membrane_scores": "scores.membranes",
+    "load_torch": "model_files.pytorch.load",
     "predict_large": "prediction.large",
     "save": "model_files.weights",
     "separate_touching": "data",
@@ -73,6 +75,7 @@ __all__ = [
     "kernels",
     "label_instances",
     "load",
+    "load_torch",
     "membrane_scores",
     "nn",
     "no_grad",

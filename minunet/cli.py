@@ -405,7 +405,7 @@ def _add_doctor(commands: Any) -> None:
 
 def _add_info(commands: Any) -> None:
     parser = _command(commands, "info", "show a model's layers, shapes, parameters, work and memory", _info)
-    parser.add_argument("model", metavar="MODEL", type=Path, help=MODEL)
+    parser.add_argument("model", metavar="MODEL", type=Path, help=f"{MODEL}; or a checkpoint of PyTorch (.pth)")
     parser.add_argument("--size", type=_size, metavar="HxW",
                         help="of the input (default: 256x256; 572x572 for padding valid)")  # fmt: skip
 
@@ -558,9 +558,11 @@ def _doctor(options: argparse.Namespace) -> None:
 def _info(options: argparse.Namespace) -> None:
     from minunet.display.info import info
     from minunet.model_files import boxed
-    from minunet.model_files.weights import load
+    from minunet.model_files.pytorch.load import load_torch
+    from minunet.model_files.weights import CHECKPOINTS, load
 
-    print(info(load(options.model), options.size))
+    read = load_torch if options.model.suffix.lower() in CHECKPOINTS else load
+    print(info(read(options.model), options.size))
     if card := boxed.card(options.model):
         print(f"\n{card}")
 

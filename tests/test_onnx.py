@@ -69,6 +69,18 @@ def test_one_file_for_all_sizes(padding, runtime, tmp_path):
 
 
 @each_runtime
+@pytest.mark.parametrize("free", [True, False])
+def test_padded_skips(runtime, free):
+    model = mn.UNet(1, 1, (2, 3), "same", seed=1, skip_fit="pad").eval()
+    model.final_conv.bias.data += 0.25
+    for size in ((6, 7), (10, 11), (8, 12)):
+        x = np.random.default_rng(size[0]).standard_normal((2, 1, *size)).astype(np.float32)
+        proto = network(model, None if free else size)
+        onnx.checker.check_model(proto, full_check=True)
+        assert error(run(proto, runtime, x), logits(model, x)) <= LIMIT
+
+
+@each_runtime
 def test_an_illegal_size_is_no_silent_error(runtime):
     model = mn.UNet(1, 1, (2, 3), "valid", seed=1).eval()
     for size in ((46, 44), (45, 44), (44, 47)):

@@ -101,6 +101,21 @@ def test_dtype_of_the_file(tmp_path, suffix, stored, own):
         np.testing.assert_array_equal(loaded.state_dict()[name], expected)
 
 
+@both_formats
+def test_padded_skips_are_remembered_and_checked(tmp_path, suffix):
+    path = tmp_path / f"model{suffix}"
+    save(build(padding="same", skip_fit="pad"), path)
+    assert load(path).skip_fit == "pad"
+    tensors, metadata = read_tensors(path)
+    for wrong in ('"skip_fit": "crop"', '"skip_fit": ["pad"]', '"skip_fit": "pad", "skip": 1'):
+        write_tensors(path, tensors, {"minunet": metadata["minunet"].replace('"skip_fit": "pad"', wrong)})
+        with pytest.raises(FileFormatError, match=r"the (skip_fit|architecture)"):
+            load(path)
+    write_tensors(path, tensors, {"minunet": metadata["minunet"].replace('"same"', '"valid"')})
+    with pytest.raises(FileFormatError, match="is for padding 'same'"):
+        load(path)
+
+
 def test_values_that_do_not_fit_in_the_dtype(tmp_path):
     model = build()
     state = model.state_dict()

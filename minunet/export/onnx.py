@@ -128,7 +128,7 @@ def _layers(graph: Graph, model: UNet, x: str, size: Sequence[int] | None) -> No
         if model.padding == "valid":
             skip = _cropped(graph, f"skips.{step}", skip, 12 * 2**step - 8)
         else:
-            x = _fitted(graph, f"{name}.fitted", x, skip, size, len(skips))
+            x = FITTED[model.skip_fit](graph, f"{name}.fitted", x, skip, size, len(skips))
         joint = graph.add("Concat", f"joints.{step}", skip, x, axis=1)
         x = _double_conv(graph, f"ups.{2 * step + 1}", model.ups[2 * step + 1], joint)
     _weighted(graph, "Conv", LOGITS, x, model.final_conv.weight, model.final_conv.bias)
@@ -173,6 +173,24 @@ def _fitted(graph: Graph, name: str, x: str, skip: str, size: Sequence[int] | No
         wanted = graph.constant(f"{name}.size", np.array(sides))
     attributes = {"mode": "linear", "coordinate_transformation_mode": "half_pixel", "axes": [2, 3]}
     return graph.add("Resize", name, x, "", "", wanted, **attributes)
+
+
+def _padded(graph: Graph, name: str, x: str, skip: str, size: Sequence[int] | None, level: int) -> str:
+    """x with zeros up to the skip of this level: halving dropped one row or column at most, so none go before it."""
+    zeros = np.zeros(2, np.int64)
+    if size is None:
+        shapes = [graph.add("Shape", f"{name}.{part}", of, start=2) for part, of in (("to", skip), ("from", x))]
+        missing = graph.add("Sub", f"{name}.missing", *shapes)
+        pads = graph.add("Concat", f"{name}.pads", graph.constant(f"{name}.before", zeros), missing, axis=0)
+    else:
+        odd = np.array([(side >> level) % 2 for side in size])
+        if not odd.any():
+            return x
+        pads = graph.constant(f"{name}.pads", np.concatenate([zeros, odd]))
+    return graph.add("Pad", name, x, pads, "", graph.constant(f"{name}.axes", np.array([2, 3])))
+
+
+FITTED = {"resize": _fitted, "pad": _padded}
 
 
 def _check(proto: Any) -> None:

@@ -44,6 +44,7 @@ __all__ = [
 
 FORMAT_VERSION, COMPACT_VERSION = 1, 2
 _FORMATS = {".safetensors": safetensors, ".npz": npz}
+CHECKPOINTS = (".pth", ".pt", ".ckpt", ".bin", ".pkl")  # which `load_torch` reads
 _PATH = str | os.PathLike[str]
 
 
@@ -201,6 +202,11 @@ def _hint_at_model(path: Path) -> None:
 def _format(path: _PATH, there: bool = True) -> ModuleType:
     """Reader and writer by the suffix; `there`: whether a file that is to be read exists."""
     suffix = Path(path).suffix.lower()
+    if suffix in CHECKPOINTS and there:
+        raise FileFormatError(
+            f"{os.fspath(path)}: found the suffix {suffix!r}, of a PyTorch checkpoint, expected .safetensors or .npz; "
+            'in Python, mn.save(mn.load_torch("PATH"), "model.safetensors") makes a model file of it'
+        )
     if suffix not in _FORMATS:
         missing = "" if there else "no such file; and "
         raise FileFormatError(
@@ -213,7 +219,7 @@ def _description(metadata: dict[str, str]) -> Any:
     if "minunet" not in metadata:
         raise FileFormatError(
             "found tensors without a description of the network (metadata 'minunet'), "
-            "expected a file written by minunet.save"
+            "expected a file written by minunet.save (a state_dict of PyTorch is read by mn.load_torch)"
         )
     return parse_json(metadata["minunet"].encode(), "the description of the network")
 
@@ -256,7 +262,10 @@ def _check_architecture(architecture: Any) -> None:
         "norm": lambda v: v in (None, "batch"),
         "dropout": lambda v: type(v) in (int, float) and math.isfinite(v) and 0 <= v < 1,
         "dtype": lambda v: v in ("float32", "float64"),
+        "skip_fit": lambda v: v in ("resize", "pad"),
     }
+    if isinstance(architecture, dict):
+        architecture = {"skip_fit": "resize"} | architecture  # which is named only where it is another
     _check_keys(architecture, set(checks), "architecture")
     for key, is_valid in checks.items():
         if not is_valid(architecture[key]):
