@@ -5,8 +5,6 @@ import numpy as np
 import pytest
 
 import minunet as mn
-from minunet.errors import UsageError
-from minunet.export.c import write
 from minunet.export.c.network import Network
 from minunet.export.c.plan import MEMORY, plan
 

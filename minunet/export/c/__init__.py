@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from minunet.errors import UsageError
 from minunet.export.c.network import Network
 from minunet.export.c.plan import MEMORY, plan
-from minunet.export.c.source import NAME, check, c_source
+from minunet.export.c.source import NAME, c_source, check
 from minunet.export.c.weights import laid_out
 from minunet.files import atomic_write
 
