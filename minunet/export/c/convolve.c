@@ -1,132 +1,66 @@
-#ifdef UNET_SIMD
-#define UNET_PIXELS 8
-typedef float unet_lanes __attribute__((vector_size(32), aligned(4), may_alias));
-typedef int32_t unet_masks __attribute__((vector_size(32)));
-#define UNET_RELU(v) (unet_lanes)((unet_masks)(v) & ((v) > 0))
-#elif defined(__clang__)
-#define UNET_PIXELS 2
-#else
-#define UNET_PIXELS 8
-#endif
-#ifdef __OPTIMIZE_SIZE__
-#define UNET_UNROLL
-#define UNET_UNROLL_PIXELS
-#elif defined(__clang__)
-#define UNET_UNROLL _Pragma("clang loop unroll(full)")
-#define UNET_UNROLL_PIXELS _Pragma("clang loop unroll(full)")
-#else
-#define UNET_UNROLL _Pragma("GCC unroll 8")
-#define UNET_UNROLL_PIXELS
-#endif
-#define UNET_LANES 8
+/* Some output channels, those of 8 or 16 lanes, for some pixels of a row from column x on: the sums over the window and
+   over the channels of the sources.
 
-static void unet_tile(float *arena, const unet_layer *l, int32_t row, int32_t x, const float *w, float *to,
-                      int32_t channels)
+   The windows lie in the middle of a source: around it are zeros where the output is as large ("same"), and of a larger
+   skip the margin is left out ("valid").  A row of the window is one run of kernel * channels numbers; at the border
+   each of its columns is a run of its own, since some are zeros.
+
+   Weights lie in the order in which they are used: the bias, then for each source, each place of the window and each
+   channel those of the lanes. */
+UNET_INLINE void unet_tile(float *arena, const unet_layer *l, int32_t row, int32_t x, const float *w, float *to,
+                           int32_t channels, int32_t pixels, int32_t lanes)
 {
-#ifdef UNET_SIMD
-    unet_lanes sum[UNET_PIXELS];
-#else
-    float sum[UNET_PIXELS][UNET_LANES];
-#endif
+    unet_sums sums;
     const float *from[UNET_PIXELS];
-    const int32_t up = l->kind == UNET_UP, kernel = l->kernel, lanes = l->lanes, columns = l->width >> up;
-    int32_t s, i, j, k, p, q, run;
-    UNET_UNROLL_PIXELS
-    for (p = 0; p < UNET_PIXELS; p++)
-#ifdef UNET_SIMD
-        sum[p] = *(const unet_lanes *)w;
-#else
-        UNET_UNROLL
-        for (q = 0; q < UNET_LANES; q++)
-            sum[p][q] = w[q];
-#endif
-    w += lanes;
+    const int32_t up = l->kind == UNET_UP, kernel = l->kernel;
+    int32_t s, i, j, p, run;
+    unet_begin(sums, w, pixels, lanes);
+    w += l->lanes;
     for (s = 0; s <= (l->also != 0); s++) {
         const unet_layer *source = unet_layers + (s ? l->also : l->from);
         const int32_t depth = source->channels, width = source->width;
         const int32_t top = up ? row >> 1 : row + (source->height - l->height - kernel + 1) / 2;
         const int32_t left = up ? x : x + (width - l->width - kernel + 1) / 2;
-        run = left >= 0 && left + UNET_PIXELS + kernel - 1 <= width ? kernel : 1;
+        run = left >= 0 && left + pixels + kernel - 1 <= width ? kernel : 1;
         for (i = top; i < top + kernel; i++) {
-            if ((uint32_t)i >= source->height) {
-                w += kernel * depth * lanes;
+            if (i < 0 || i >= source->height) {
+                w += kernel * depth * l->lanes;
                 continue;
             }
-            for (j = left; j < left + kernel; j += run) {
-                const float *pixels = unet_row(arena, source, i);
-                for (p = 0; p < UNET_PIXELS; p++)
-                    from[p] = (uint32_t)(j + p) < (uint32_t)width ? pixels + (j + p) * depth : unet_zeros;
-                k = 0;
-#ifdef UNET_SIMD
-                for (; k < run * depth; k++, w += lanes) {
-#pragma GCC unroll 8
-                    for (p = 0; p < UNET_PIXELS; p++)
-                        sum[p] += from[p][k] * *(const unet_lanes *)w;
-                }
-#else
-                for (; k + 4 <= run * depth; k += 4, w += 4 * lanes) {
-                    const float *w1 = w + lanes, *w2 = w + 2 * lanes, *w3 = w + 3 * lanes;
-                    UNET_UNROLL_PIXELS
-                    for (p = 0; p < UNET_PIXELS; p++) {
-                        const float *f = from[p] + k;
-                        const float x0 = f[0], x1 = f[1], x2 = f[2], x3 = f[3];
-                        UNET_UNROLL
-                        for (q = 0; q < UNET_LANES; q++) {
-                            float t = sum[p][q];
-                            t += x0 * w[q];
-                            t += x1 * w1[q];
-                            t += x2 * w2[q];
-                            t += x3 * w3[q];
-                            sum[p][q] = t;
-                        }
-                    }
-                }
-                for (; k < run * depth; k++, w += lanes)
-                    UNET_UNROLL_PIXELS
-                    for (p = 0; p < UNET_PIXELS; p++)
-                        UNET_UNROLL
-                        for (q = 0; q < UNET_LANES; q++)
-                            sum[p][q] += from[p][k] * w[q];
-#endif
+            for (j = left; j < left + kernel; j += run, w += run * depth * l->lanes) {
+                const float *start = unet_row(arena, source, i);
+                for (p = 0; p < pixels; p++)
+                    from[p] = (uint32_t)(j + p) < (uint32_t)width ? start + (j + p) * depth : unet_zeros;
+                unet_add(sums, from, w, run * depth, pixels, lanes, l->lanes);
             }
         }
     }
-#ifdef UNET_SIMD
-    if (l->relu)
-        for (p = 0; p < UNET_PIXELS; p++)
-            sum[p] = UNET_RELU(sum[p]);
-#pragma GCC unroll 8
-    for (p = 0; p < UNET_PIXELS; p++, to += l->channels << up)
-        if (x + p < columns) {
-            unet_lanes s = sum[p];
-            if (channels >= UNET_LANES)
-                *(unet_lanes *)to = s;
-            else
-                for (q = 0; q < channels; q++)
-                    to[q] = s[q];
-        }
-#else
-    UNET_UNROLL_PIXELS
-    for (p = 0; p < UNET_PIXELS; p++, to += l->channels << up)
-        UNET_UNROLL
-        for (q = 0; q < UNET_LANES; q++)
-            if (x + p < columns && q < channels)
-                to[q] = l->relu && sum[p][q] < 0 ? 0 : sum[p][q];
-#endif
+    unet_end(sums, l, to, l->channels << up, (l->width >> up) - x, channels, pixels, lanes);
 }
 
 /* An up-convolution makes its row of pairs of pixels, each from one pixel: first all left ones, then all right ones. */
 static void unet_convolve(float *arena, const unet_layer *l, int32_t row)
 {
-    const int32_t up = l->kind == UNET_UP, lanes = l->lanes, step = UNET_PIXELS * (l->channels << up);
+    const int32_t up = l->kind == UNET_UP, pixel = l->channels << up;
     const float *w = unet_weights + l->weights + (up && row & 1 ? l->odd : 0);
-    int32_t half, c, q, x;
+    int32_t half, c, x;
     for (half = 0; half <= up; half++)
-        for (c = 0; c < l->channels; c += lanes, w += l->block)
-            for (q = 0; q < lanes; q += UNET_LANES) {
-                float *to = unet_row(arena, l, row) + half * l->channels + c + q;
-                for (x = 0; x < l->width >> up; x += UNET_PIXELS, to += step)
-                    unet_tile(arena, l, row, x, w + q, to, l->channels - c - q);
-            }
+        for (c = 0; c < l->channels; c += l->lanes, w += l->block) {
+            float *to = unet_row(arena, l, row) + half * l->channels + c;
+            const int32_t channels = l->channels - c, columns = l->width >> up;
+#ifdef UNET_SIMD
+            if (l->lanes == 16)
+                for (x = 0; x < columns; x += UNET_PIXELS_OF_16)
+                    unet_tile(arena, l, row, x, w, to + x * pixel, channels, UNET_PIXELS_OF_16, 16);
+            else
+                for (x = 0; x < columns; x += UNET_PIXELS)
+                    unet_tile(arena, l, row, x, w, to + x * pixel, channels, UNET_PIXELS, 8);
+#else
+            int32_t q;
+            for (q = 0; q < l->lanes; q += 8)
+                for (x = 0; x < columns; x += UNET_PIXELS)
+                    unet_tile(arena, l, row, x, w + q, to + x * pixel + q, channels - q, UNET_PIXELS, 8);
+#endif
+        }
 }
 

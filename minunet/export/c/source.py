@@ -45,7 +45,7 @@ def c_source(model: UNet, network: Network, plan: Plan, weights: Weights, name: 
     parts = [_head(model, network, plan, weights, apart), _layers(network, plan, weights), _code("rows.c")]
     if any(layer.kind == RESIZE for layer in network):
         parts.append(_code("resize.c"))
-    parts += [_code("convolve.c"), _code("compute.c"), _order(plan), _code("interface.c"), _selftest(model, network)]
+    parts += [_code("sums.c"), _code("convolve.c"), _code("compute.c"), _order(plan), _code("interface.c"), _selftest(model, network)]
     text = "\n".join(part.strip("\n") + "\n" for part in parts)
     return re.sub(r"\bunet_", f"{name}_", re.sub(r"\bUNET_", f"{name.upper()}_", text))
 
