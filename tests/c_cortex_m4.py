@@ -9,16 +9,15 @@ import struct
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 PAGE = 4096
-STACK = 1024  # bytes: all that there is
 RETURN = 0x0F000000  # where a call comes back to
 CODE = 0x00010000
 TARGET = ("-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m4+vfp4d16sp", "-std=c99", "-fno-unwind-tables")
-SECTIONS = ("-ffunction-sections", "-fdata-sections")
 FILL = 0xA5
 
 
@@ -31,6 +30,11 @@ class Run:
     stack: int
 
 
+def has_unicorn() -> bool:
+    """Whether code can be executed."""
+    return find_spec("unicorn") is not None
+
+
 def zig(*arguments: str) -> None:
     run = subprocess.run([sys.executable, "-m", "ziglang", *arguments], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[:4000]
@@ -39,7 +43,7 @@ def zig(*arguments: str) -> None:
 def sizes(source: Path, *flags: str) -> dict[str, int]:
     """Bytes of each section that takes memory on the target, by its name up to the second point."""
     binary = source.with_suffix(".o")
-    zig("cc", *TARGET, *SECTIONS, *flags, "-c", str(source), "-o", str(binary))
+    zig("cc", *TARGET, *flags, "-c", str(source), "-o", str(binary))
     total: dict[str, int] = {}
     for name, size, takes_memory in sections(binary.read_bytes()):
         if takes_memory:
@@ -62,7 +66,7 @@ def linked(source: Path, *flags: str) -> Path:
     program = source.with_suffix(".elf")
     link = ("-Wl,--entry=unet_predict", f"-Wl,--image-base={CODE:#x}")
     defines = ("-DUNET_EXTERNAL_ARENA",)
-    zig("cc", *TARGET, *SECTIONS, *flags, *defines, *link, str(source), "-o", str(program))
+    zig("cc", *TARGET, *flags, *defines, *link, str(source), "-o", str(program))
     return program
 
 
@@ -102,12 +106,13 @@ def execute(program: Path, function: str, given: bytes, out_bytes: int, arena_by
         machine.mem_write(base, bytes([FILL]) * pages)
         return base + pages - size if at_end else base
 
-    source, out, arena, stack = (placed(size) for size in (len(given), out_bytes, -(-arena_bytes // 4) * 4, PAGE))
+    source, out, arena, stack = (placed(size) for size in (len(given), out_bytes, arena_bytes, PAGE))
     machine.mem_write(source, given)
     machine.mem_write(arena, b"\xff" * arena_bytes)  # NaN
     machine.mem_map(RETURN, PAGE)
     top = stack + PAGE
-    for register, value in zip((arm.UC_ARM_REG_R0, arm.UC_ARM_REG_R1, arm.UC_ARM_REG_R2), (source, out, arena), strict=True):
+    arguments = {arm.UC_ARM_REG_R0: source, arm.UC_ARM_REG_R1: out, arm.UC_ARM_REG_R2: arena}
+    for register, value in arguments.items():
         machine.reg_write(register, value)
     machine.reg_write(arm.UC_ARM_REG_SP, top)
     machine.reg_write(arm.UC_ARM_REG_LR, RETURN | 1)

@@ -40,6 +40,12 @@ def clang() -> list[str] | None:
     return [sys.executable, "-m", "ziglang", "cc"] if find_spec("ziglang") else None
 
 
+def has_avx2() -> bool:
+    """Whether programs for "haswell" run here."""
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.exists() and " avx2 " in cpuinfo.read_text()
+
+
 def randomized(model: mn.UNet, rng: np.random.Generator) -> mn.UNet:
     """No parameter and no running estimate is 0 or 1, so that nothing that is left out stays unseen."""
     state = {name: array.copy() for name, array in model.state_dict().items()}
@@ -56,7 +62,7 @@ def generated(seed: int) -> tuple[mn.UNet, tuple[int, int]]:
     """A U-Net of drawn architecture, and a size of image for it."""
     rng = np.random.default_rng(seed)
     levels = int(rng.integers(1, 5))
-    features = [int(f) for f in rng.integers(1, 21, levels)]
+    features = [int(f) for f in rng.integers(1, 33 >> max(levels - 2, 0), levels)]
     padding = str(rng.choice(["same", "same", "valid"] if levels < 4 else ["same"]))
     channels, outputs = int(rng.choice([1, 1, 2, 3])), int(rng.choice([1, 2, 3, 9]))
     norm = [None, "batch"][rng.integers(2)]

@@ -1,7 +1,7 @@
 """C: the network as one C99 file that includes nothing but <stdint.h>, for programs and microcontrollers.
 
-`network.py` lists the layers, `plan.py` gives them their memory, `weights.py` lays the weights out, and `source.py` puts
-all of it in front of the code, which is the *.c files of this folder.
+`network.py` lists the layers, `plan.py` gives them their memory, `weights.py` lays the weights out, and `source.py`
+puts all of it in front of the code, which is the *.c files of this folder.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from minunet.errors import UsageError
 from minunet.export.c.network import Network
 from minunet.export.c.plan import MEMORY, plan
-from minunet.export.c.source import NAME, c_source, check
+from minunet.export.c.source import NAME, c_source, check_arena, check_sizes
 from minunet.export.c.weights import laid_out
 from minunet.files import atomic_write
 
@@ -51,8 +51,9 @@ def write(
     except ValueError as error:
         raise UsageError(str(error)) from None
     network = Network(model, [int(side) for side in size])
+    check_sizes(network)
     planned = plan(network, memory)
-    check(network, planned)
+    check_arena(planned)
     weights = laid_out(network)
     apart = weights.numbers.nbytes > INSIDE
     text = c_source(model, network, planned, weights, name, apart).encode()

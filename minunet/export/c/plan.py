@@ -27,7 +27,7 @@ MEMORY = ("default", "low")
 
 @dataclass(frozen=True)
 class Place:
-    """The rows of an output in the arena, in numbers (4 bytes each in float32): the first at `start`, `stride` apart."""
+    """The rows of an output in the arena, in numbers (of 4 bytes in float32): the first at `start`, `stride` apart."""
 
     start: int
     stride: int
@@ -168,7 +168,8 @@ def _arrange(rooms: Sequence[_Room]) -> int:
         lambda room: (room.first - room.last, -room.numbers),
         lambda room: (-room.numbers * (1 + room.last - room.first), room.first),
     )
-    numbers, starts = min((_one_by_one(rooms, sorted(rooms, key=order)) for order in orders), key=lambda found: found[0])
+    found = [_one_by_one(rooms, sorted(rooms, key=order)) for order in orders]
+    numbers, starts = min(found, key=lambda outcome: outcome[0])
     for room, start in zip(rooms, starts, strict=True):
         room.start = start
     return numbers

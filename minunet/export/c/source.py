@@ -21,23 +21,31 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 KINDS = ("READ", "CONV", "UP", "POOL", "RESIZE", "WRITE")  # in the order of network.py
+LONGEST = 2**15 - 1  # a side, or channels
+LARGEST = (2**31 - 1) // 255  # bytes of an image, whose sum is taken
 CLASSES = 256  # that a byte tells apart
 STORED = 1000  # logits in the self-test, at most
 TOLERANCE = 1e-4  # of the largest logit: what another order of sums, or a fused multiply-add, may change
 
 
-def check(network: Network, plan: Plan) -> None:
-    """UsageError where a number does not fit the types of the C code."""
+def check_sizes(network: Network) -> None:
+    """UsageError where a size does not fit the types of the C code."""
     read, write = network[0], network[-1]
-    if max(max(layer.height, layer.width, layer.channels) for layer in network) >= 2**15:
-        raise UsageError("the C code takes sides and channels up to 32,767")
-    if 255 * read.height * read.width * read.channels >= 2**31 or 4 * plan.numbers >= 2**31:
+    if max(max(layer.height, layer.width, layer.channels) for layer in network) > LONGEST:
+        raise UsageError(f"the C code takes sides and channels up to {LONGEST:,}")
+    if read.height * read.width * read.channels > LARGEST:
         raise UsageError(
-            f"an image of {read.height} x {read.width} px is too large for the C code, which takes up to 8,421,504 "
-            f"bytes an image and an arena of 2 GB (found {4 * plan.numbers:,} bytes): export a tile"
+            f"an image of {read.height} x {read.width} x {read.channels} bytes is too large: the C code, which sums "
+            f"them up, takes {LARGEST:,}; export a tile"
         )
     if write.channels > CLASSES:
-        raise UsageError(f"the model has {write.channels} classes; the C code has one byte for a class, 256 at most")
+        raise UsageError(f"the model has {write.channels} classes; the C code has a byte for one, {CLASSES} at most")
+
+
+def check_arena(plan: Plan) -> None:
+    """UsageError where the arena is larger than the C code can address."""
+    if 4 * plan.numbers >= 2**31:
+        raise UsageError(f"the arena takes {4 * plan.numbers:,} bytes, the C code can use 2 GB; export a tile")
 
 
 def c_source(model: UNet, network: Network, plan: Plan, weights: Weights, name: str, apart: bool) -> str:
@@ -45,7 +53,8 @@ def c_source(model: UNet, network: Network, plan: Plan, weights: Weights, name: 
     parts = [_head(model, network, plan, weights, apart), _layers(network, plan, weights), _code("rows.c")]
     if any(layer.kind == RESIZE for layer in network):
         parts.append(_code("resize.c"))
-    parts += [_code("sums.c"), _code("convolve.c"), _code("compute.c"), _order(plan), _code("interface.c"), _selftest(model, network)]
+    parts += [_code(file) for file in ("sums.c", "convolve.c", "compute.c")]
+    parts += [_order(plan), _code("interface.c"), _selftest(model, network)]
     text = "\n".join(part.strip("\n") + "\n" for part in parts)
     return re.sub(r"\bunet_", f"{name}_", re.sub(r"\bUNET_", f"{name.upper()}_", text))
 
@@ -59,16 +68,18 @@ def _head(model: UNet, network: Network, plan: Plan, weights: Weights, apart: bo
     numbers = {
         "UNET_ARENA_BYTES": 4 * plan.numbers,
         "UNET_WEIGHTS_BYTES": weights.numbers.nbytes,
-        **{f"UNET_IN_{side}": value for side, value in zip("CHW", (read.channels, read.height, read.width), strict=True)},
-        **{f"UNET_OUT_{s}": value for s, value in zip("CHW", (write.channels, write.height, write.width), strict=True)},
+        "UNET_IN_C": read.channels,
+        "UNET_IN_H": read.height,
+        "UNET_IN_W": read.width,
+        "UNET_OUT_C": write.channels,
+        "UNET_OUT_H": write.height,
+        "UNET_OUT_W": write.width,
         "UNET_STANDARDIZE": int(preprocessing_of(model).normalize == "standardize"),
         "UNET_LAYERS": len(network),
     }
     kinds = {f"UNET_{KINDS[kind]}": kind for kind in sorted({layer.kind for layer in network})}
-    return "\n".join(
-        [_code("head.c"), *(f"#define {key} {value}" for key, value in {**numbers, **kinds}.items()), ""]
-        + [_code("weights_apart.c") if apart else _weights(weights)]
-    )
+    defines = [f"#define {key} {value}" for key, value in {**numbers, **kinds}.items()]
+    return "\n".join([_code("head.c"), *defines, "", _code("weights_apart.c") if apart else _weights(weights)])
 
 
 def _weights(weights: Weights) -> str:
@@ -86,8 +97,8 @@ def _layers(network: Network, plan: Plan, weights: Weights) -> str:
         sizes = (place.rows, layer.height, layer.width, layer.channels)
         numbers = (place.start, place.stride, start, size, odd, *sizes, layer.kind, *sources, kernel)
         rows.append(f"    {{{', '.join(map(str, (*numbers, lanes(layer), int(layer.relu))))}}},")
-    zeros = max(layer.channels for layer in network)
-    return f"{_code('layers.c').strip()}\n{chr(10).join(rows)}\n}};\n\nstatic const float unet_zeros[{zeros}] = {{0}};\n"
+    zeros = f"static const float unet_zeros[{max(layer.channels for layer in network)}] = {{0}};"
+    return "\n".join([_code("layers.c").strip(), *rows, "};", "", zeros])
 
 
 def _order(plan: Plan) -> str:
