@@ -24,6 +24,7 @@ from typing import Any
 # When the process began: so far it has only computed, so its processor time is its age.
 STARTED = time.monotonic() - time.process_time()
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+MODEL = "model.safetensors or .npz, or the name of a model in the package: nuclei"
 PATIENCE = 2.0  # seconds of compiling after which the user is told
 
 
@@ -264,7 +265,7 @@ def _add_train(commands: Any) -> None:
     network.add_argument("--padding", choices=("same", "valid"), help="default: same")
     network.add_argument("--norm", choices=("batch", "none"), help="default: batch")
     network.add_argument("--dropout", type=float, metavar="P", help="default: 0")
-    network.add_argument("--init", type=Path, metavar="MODEL", help="start from this model")
+    network.add_argument("--init", type=Path, metavar="MODEL", help=f"start from this model: {MODEL}")
 
     recipe = parser.add_argument_group("training")
     recipe.add_argument("--batch", dest="batch_size", type=_positive, metavar="N",
@@ -310,7 +311,7 @@ def _add_train(commands: Any) -> None:
 
 def _add_predict(commands: Any) -> None:
     parser = _command(commands, "predict", "write the masks of images", _predict)
-    parser.add_argument("model", metavar="MODEL", type=Path, help="model.safetensors or .npz")
+    parser.add_argument("model", metavar="MODEL", type=Path, help=MODEL)
     parser.add_argument("inputs", metavar="IMAGE_OR_FOLDER", type=Path, nargs="+")
     parser.add_argument("--out", metavar="DIR", type=Path, required=True,
                         help="folder for STEM.png, in the coding of the training masks")  # fmt: skip
@@ -333,7 +334,7 @@ def _add_evaluate(commands: Any) -> None:
     from minunet.scores.evaluate_files import WORST
 
     parser = _command(commands, "evaluate", "hold a model's predictions against known masks", _evaluate)
-    parser.add_argument("model", metavar="MODEL", type=Path, help="model.safetensors or .npz")
+    parser.add_argument("model", metavar="MODEL", type=Path, help=MODEL)
     parser.add_argument("images", metavar="IMAGES", type=Path, help="folder of images")
     parser.add_argument("masks", metavar="MASKS", type=Path, help="folder of masks, same names")
     parser.add_argument("--mask-suffix", default="", metavar="TEXT", help="a.png <-> aTEXT.png")
@@ -392,7 +393,7 @@ def _add_doctor(commands: Any) -> None:
 
 def _add_info(commands: Any) -> None:
     parser = _command(commands, "info", "show a model's layers, shapes, parameters, work and memory", _info)
-    parser.add_argument("model", metavar="MODEL", type=Path)
+    parser.add_argument("model", metavar="MODEL", type=Path, help=MODEL)
     parser.add_argument("--size", type=_size, metavar="HxW",
                         help="of the input (default: 256x256; 572x572 for padding valid)")  # fmt: skip
 
@@ -401,14 +402,20 @@ def _add_export(commands: Any) -> None:
     from minunet.export import TARGETS
 
     parser = _command(commands, "export", "write a model for programs without minunet", _export)
-    parser.add_argument("model", metavar="MODEL", type=Path, help="model.safetensors or .npz")
+    parser.add_argument("model", metavar="MODEL", type=Path, help=MODEL)
     parser.add_argument("--to", choices=TARGETS, required=True,
                         help="; ".join(f"{name}: {summary}" for name, summary in TARGETS.items()))  # fmt: skip
     parser.add_argument("--out", metavar="PATH", type=Path, required=True, help="file to write")
     # Options that are not given are absent, so that the target's own defaults hold.
     options = parser.add_argument_group("options of some targets", argument_default=argparse.SUPPRESS)
-    options.add_argument("--size", type=_size, metavar="HxW", help="of the input")
-    options.add_argument("--dtype", choices=("float32", "float16"), help="of the weights in the file")
+    options.add_argument("--size", type=_size, metavar="HxW", help="onnx: of the image (default: any); c: the same, to be given")
+    options.add_argument("--name", help="c: how all names in the file begin (default: unet)")
+    options.add_argument("--memory", choices=("default", "low"),
+                         help="c: low keeps rows instead of whole layers where it can")  # fmt: skip
+    options.add_argument("--with-preprocessing", nargs="?", const="float32", choices=("float32", "uint8"),
+                         help="onnx: take raw images, of this dtype (float32 unless said)")  # fmt: skip
+    options.add_argument("--dtype", choices=("float32", "float16", "int8"),
+                         help="npz: of the weights (default: the model's)")  # fmt: skip
 
 
 def _add_gradcheck(commands: Any) -> None:
@@ -539,15 +546,18 @@ def _doctor(options: argparse.Namespace) -> None:
 
 def _info(options: argparse.Namespace) -> None:
     from minunet.display.info import info
+    from minunet.model_files import boxed
     from minunet.model_files.weights import load
 
     print(info(load(options.model), options.size))
+    if card := boxed.card(options.model):
+        print(f"\n{card}")
 
 
 def _export(options: argparse.Namespace) -> None:
     from minunet.export.command import export_file
 
-    names = ("size", "dtype")
+    names = ("size", "with_preprocessing", "dtype", "name", "memory")
     given = {name: getattr(options, name) for name in names if hasattr(options, name)}
     export_file(options.model, options.to, options.out, given)
 

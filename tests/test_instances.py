@@ -37,10 +37,12 @@ def test_markers_part_what_a_bridge_joins_and_grow_back():
     joined = numbers("11111111", "11111111", "11111111", "11111111", "        ", " 22     ")
     parted = numbers("11112222", "11112222", "11112222", "11112222", "        ", " 33     ")
     assert label_instances(p, min_size=2, markers=0.5).tolist() == joined
-    assert label_instances(p, min_size=2).tolist() == parted  # the piece without a marker is kept
-    assert label_instances(p, min_size=3).tolist() == [[v % 3 for v in row] for row in parted]
+    # Markers: the pieces above a number, or those into which the map falls apart. The piece without one is kept.
+    assert label_instances(p, min_size=2, markers=0.9).tolist() == parted
+    assert label_instances(p, min_size=2, smoothing=0).tolist() == parted
+    assert label_instances(p, min_size=3, smoothing=0).tolist() == [[v % 3 for v in row] for row in parted]
     # Markers of fewer pixels than min_size part nothing.
-    assert label_instances(p, min_size=5).tolist() == [[v % 2 for v in row] for row in joined]
+    assert label_instances(p, min_size=5, smoothing=0).tolist() == [[v % 2 for v in row] for row in joined]
 
 
 def test_the_line_between_touching_cells_goes_to_the_nearest():
@@ -64,12 +66,12 @@ def test_holes():
         "#####     ",
     )
     # The hole of the second cell is open at a corner, and background hangs together by its corners.
-    filled = label_instances(p, min_size=2, gap=1)
+    filled = label_instances(p, min_size=2, gap=1, smoothing=0)
     assert filled.tolist() == numbers("11111 2222", "11111 2  2", "11111 2  2", "11111 222 ", "11111     ")
-    left = label_instances(p, min_size=2, gap=1, fill_holes=False)
+    left = label_instances(p, min_size=2, gap=1, fill_holes=False, smoothing=0)
     assert left.tolist() == numbers("11111 2222", "1   1 2  2", "1   1 2  2", "1   1 222 ", "11111     ")
     # With the speck in it a cell of its own, the hole lies at two cells and is none.
-    assert label_instances(p, min_size=1, gap=1)[2].tolist() == numbers("1 3 1 2  2")[0]
+    assert label_instances(p, min_size=1, gap=1, smoothing=0)[2].tolist() == numbers("1 3 1 2  2")[0]
 
 
 def test_a_bay_at_the_image_border_is_no_hole():
@@ -81,7 +83,7 @@ def test_a_bay_at_the_image_border_is_no_hole():
 def test_a_hole_between_two_cells_stays():
     p = drawn("ooooooo", "o#o o#o", "ooooooo")
     p[1, 3] = 0.0
-    found = label_instances(p, min_size=1)
+    found = label_instances(p, min_size=1, markers=0.9)
     assert found.tolist() == numbers("1111222", "111 222", "1111222")
 
 

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from minunet.data import Coding
+from minunet.data import Coding, class_map
 from minunet.display.texts import drawable
 from minunet.extras import require
 from minunet.files import atomic_write
@@ -53,6 +53,12 @@ class Row:
     probabilities: np.ndarray
     note: str = ""  # stands under the prediction's title, e.g. its score
     weight: np.ndarray | None = None  # (H, W), what each pixel counts in the loss
+    coding: Coding | None = None  # of the model that has found the probabilities
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """Class indices (H, W), as the truth's."""
+        return class_map(self.probabilities, self.coding)
 
 
 def display(image: np.ndarray) -> np.ndarray:
@@ -136,9 +142,14 @@ def class_names(coding: Coding) -> list[str]:
     """Names of the classes 1, 2, ... by what stands for them in the masks."""
     if coding.kind == "colors":
         return [f"colour {color}" for color in coding.values[1:]]
-    if coding.classes > 2:
+    if coding.scored_classes > 2:
         return [f"value {value}" for value in coding.values[1:]]
     return ["foreground"]
+
+
+def target_names(coding: Coding) -> list[str]:
+    """Names of the classes 1, 2, ... that are learned: as `class_names`, but for borders."""
+    return ["inside", "border"] if coding.kind == "borders" else class_names(coding)
 
 
 def overview(path: str | Path, rows: Sequence[Row], title: str, names: Sequence[str]) -> None:
@@ -202,7 +213,7 @@ def worst_images(path: str | Path, rows: Sequence[Row], title: str, names: Seque
     figure, axes, _ = _sheet(len(rows), title, ("image", "truth", "prediction", "mistakes"))
     for row, line in zip(rows, axes, strict=True):
         _draw_row(row, line)
-        wrong = mistakes(row.image, row.truth, row.probabilities.argmax(axis=0))
+        wrong = mistakes(row.image, row.truth, row.predicted)
         line[3].imshow(wrong, interpolation="nearest")
     _legend(figure, _class_colors(names))
     shown = list(MISTAKES.items())[: 2 if len(names) == 1 else 3]
@@ -234,7 +245,7 @@ def _sheet(rows: int, title: str, columns: Sequence[str]) -> tuple[Any, Any, flo
 def _draw_row(row: Row, axes: Sequence[Any]) -> None:
     """The first three panels of a row."""
     image, truth, predicted = (
-        thinned(array, int(PANEL * DPI)) for array in (display(row.image), row.truth, row.probabilities.argmax(axis=0))
+        thinned(array, int(PANEL * DPI)) for array in (display(row.image), row.truth, row.predicted)
     )
     shown = (image, overlay(image, truth), overlay(image, predicted))
     for axis, picture in zip(axes, shown, strict=False):

@@ -15,7 +15,7 @@ SUFFIX = ".npz"
 
 
 def write(model: UNet, path: str | os.PathLike[str], dtype: Any = None) -> list[str]:
-    """As `minunet.save`; dtype: float16, float32 or float64, that of the numbers in the file (default: the model's)."""
+    """As `minunet.save`, whose `dtype` it is; UsageError for one that is unknown, or does not hold the weights."""
     try:
         save(model, path, dtype)
     except ValueError as error:

@@ -16,6 +16,7 @@ from minunet.display.texts import printable
 from minunet.errors import UsageError
 from minunet.extras import require
 from minunet.files import atomic_write
+from minunet.model_files import boxed
 from minunet.model_files.weights import load
 from minunet.prediction.predict import predict, preprocessing_of
 from minunet.scores.evaluation import Evaluation, Scores, evaluate
@@ -143,7 +144,7 @@ def _chosen(options: EvaluateOptions, dataset: Dataset) -> Dataset:
 
 def _trained_on(options: EvaluateOptions) -> set[str]:
     """Names of the images that the model was trained on, if it lies in its run and these are that run's images."""
-    file = options.model.parent / "settings.json"
+    file = (boxed.find(options.model) or options.model).parent / "settings.json"
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
         same = Path(settings["options"]["images"]).resolve() == options.images.resolve()
@@ -182,6 +183,6 @@ def draw_worst(path: Path, model: UNet, dataset: Dataset, found: Evaluation, wor
     for image in found.worst(worst):
         raw, truth = dataset.raw[image.index], dataset.truth[image.index]
         p = predict(model, raw, dataset.channels_last(image.index))
-        rows.append(pictures.Row(image.name, raw, truth, p, f"IoU {image.score:.2f}"))
+        rows.append(pictures.Row(image.name, raw, truth, p, f"IoU {image.score:.2f}", coding=model.coding))
     title = f"the {len(rows)} worst of {len(found.images)} images" if len(rows) > 1 else "the worst image"
     pictures.worst_images(path, rows, title, pictures.class_names(dataset.coding))

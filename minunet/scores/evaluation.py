@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minunet.data import Coding, DataError, Dataset, from_arrays
+from minunet.data import Coding, DataError, Dataset, class_map, from_arrays
 from minunet.display.pictures import class_names
 from minunet.display.tables import Table
 from minunet.errors import UsageError, WorkFailed
@@ -193,10 +193,11 @@ def _check_classes(model: UNet, dataset: Dataset) -> None:
     """Two classes are background and foreground, whatever stands for them; of more, the order counts."""
     if not len(dataset):
         raise UsageError("there is no image to evaluate on")
-    classes = dataset.coding.classes
-    if classes != max(model.out_channels, 2):
+    classes = dataset.coding.scored_classes
+    known = max(model.out_channels, 2) if model.coding is None else model.coding.scored_classes
+    if classes != known:
         raise UsageError(
-            f"the model tells {max(model.out_channels, 2)} classes apart, the masks have {classes} "
+            f"the model tells {known} classes apart, the masks have {classes} "
             f"({dataset.coding.describe()}): these masks are not of the kind that it was trained on"
         )
     if classes > 2 and model.coding not in (None, dataset.coding):
@@ -209,7 +210,8 @@ def _check_classes(model: UNet, dataset: Dataset) -> None:
 def _predicted_classes(model: UNet, dataset: Dataset, i: int) -> np.ndarray:
     """Class indices (H, W) of image i; a byte a pixel, since those of all images are held in memory."""
     try:
-        return predict(model, dataset.raw[i], dataset.channels_last(i)).argmax(axis=0).astype(np.uint8)
+        p = predict(model, dataset.raw[i], dataset.channels_last(i))
+        return class_map(p, model.coding).astype(np.uint8)
     except MemoryError as error:
         raise WorkFailed(f"{dataset.names[i]}: {error}") from None
     except ValueError as error:
@@ -218,7 +220,7 @@ def _predicted_classes(model: UNet, dataset: Dataset, i: int) -> np.ndarray:
 
 def _scores(predicted: Sequence[np.ndarray], dataset: Dataset) -> tuple[Scores, list[float]]:
     """Scores of predictions, and the share of wrong pixels of each image."""
-    classes = dataset.coding.classes
+    classes = dataset.coding.scored_classes
     pairs = list(zip(predicted, dataset.truth, strict=True))
     counts = [metrics.confusion(prediction, truth, classes) for prediction, truth in pairs]
     each = [metrics.score([prediction], [truth], classes) for prediction, truth in pairs]
@@ -227,7 +229,7 @@ def _scores(predicted: Sequence[np.ndarray], dataset: Dataset) -> tuple[Scores, 
 
 def _all_class_names(coding: Coding) -> list[str]:
     """Names of all classes, class 0 first, by what stands for them in the masks."""
-    if coding.classes > 2 or coding.kind == "colors":
+    if coding.scored_classes > 2 or coding.kind == "colors":
         first = f"{'colour' if coding.kind == 'colors' else 'value'} {coding.values[0]}"
         return [first, *class_names(coding)]
     values = [f" ({value})" for value in coding.values] or ["", ""]

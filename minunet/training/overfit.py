@@ -57,7 +57,8 @@ def window(one: Dataset, size: tuple[int, int]) -> Dataset:
     target, raw = target[piece], one.raw[0]
     raw = raw[piece] if raw.shape[:2] == (rows, columns) else raw[(slice(None), *piece)]
     image, ids = one.images[0][(slice(None), *piece)], None if one.ids is None else [one.ids[0][piece]]
-    return replace(one, images=[image], targets=[target], truth=[target], raw=[raw], ids=ids)
+    truth = one.coding.scored(target)
+    return replace(one, images=[image], targets=[target], truth=[truth], raw=[raw], ids=ids)
 
 
 class Learned(Exception):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from minunet import __version__
-from minunet.data import Dataset, PixelWeights, load_folder
+from minunet.data import Coding, Dataset, PixelWeights, class_map, load_folder
 from minunet.data.pixel_weights import weights_of
 from minunet.display import pictures
 from minunet.display.progress import Progress, progress, say
@@ -27,6 +27,7 @@ from minunet.training.history import State
 from minunet.training.interrupts import held_back
 from minunet.training.lock import Lock, cannot_write
 from minunet.training.memory_plan import within_memory
+from minunet.training.recipes import named
 from minunet.training.resume import resumed, to_store
 from minunet.training.train import WORKERS, History, Recipe, Trainer, evenly
 from minunet.unet import UNet
@@ -177,6 +178,8 @@ def prepare(options: TrainOptions, begun: Checkpoint | None = None) -> tuple[Tra
         target=options.target if stopped is None or stopped.coding is None else stopped.coding,
         preprocessing=None if origin is None else preprocessing_of(origin),
     )
+    if stopped is None:
+        options, dataset = as_named(options, dataset, origin)
     for line in describe(dataset):
         say(line)
     model = stopped or build_model(options, dataset, origin)
@@ -200,6 +203,20 @@ def prepare(options: TrainOptions, begun: Checkpoint | None = None) -> tuple[Tra
         "validation": [] if validation is None else validation.names,
     }
     return trainer, settings
+
+
+def as_named(options: TrainOptions, dataset: Dataset, origin: UNet | None) -> tuple[TrainOptions, Dataset]:
+    """What a named recipe makes of these masks: borders of numbered cells, or fields for masks that number none."""
+    if options.recipe_name is None:
+        return options, dataset
+    chosen = named(options.recipe_name)
+    if dataset.ids is None:
+        fields = {name: value for name, value in chosen.unnumbered.items() if name not in options.asked}
+        return replace(options, recipe=replace(options.recipe, **fields)), dataset
+    fitting = origin is None or origin.out_channels == Coding("borders").classes
+    if chosen.borders and fitting and not options.asked & {"target", "weight_map"}:
+        return options, dataset.with_borders()
+    return options, dataset
 
 
 def _stored(options: TrainOptions) -> dict[str, Any]:
@@ -477,7 +494,7 @@ def describe_training(name: str | None, trainer: Trainer) -> str:
 
 
 def score_name(dataset: Dataset) -> str:
-    return "mean IoU of cells" if dataset.coding.classes == 2 else "mean IoU of classes"
+    return "mean IoU of cells" if dataset.coding.scored_classes == 2 else "mean IoU of classes"
 
 
 def preview_rows(model: UNet, dataset: Dataset, weights: PixelWeights | None = None) -> list[pictures.Row]:
@@ -485,9 +502,9 @@ def preview_rows(model: UNet, dataset: Dataset, weights: PixelWeights | None = N
     rows = []
     for i, (name, raw, truth) in enumerate(zip(dataset.names, dataset.raw, dataset.truth, strict=True)):
         p = predict(model, raw, dataset.channels_last(i))
-        score = metrics.score([p.argmax(axis=0)], [truth], dataset.coding.classes)
+        score = metrics.score([class_map(p, dataset.coding)], [truth], dataset.coding.scored_classes)
         weight = None if weights is None else weights_of(dataset, i, weights)
-        rows.append(pictures.Row(name, raw, truth, p, f"IoU {score:.2f}", weight))
+        rows.append(pictures.Row(name, raw, truth, p, f"IoU {score:.2f}", weight, dataset.coding))
     return rows
 
 

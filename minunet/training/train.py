@@ -20,7 +20,7 @@ import numpy as np
 
 from minunet import device, kernels, optim
 from minunet.autograd import Array, Tensor, no_grad
-from minunet.data import Augmentation, Batch, Dataset, PixelWeights, Sampler
+from minunet.data import Augmentation, Batch, Dataset, PixelWeights, Sampler, class_map
 from minunet.data.pixel_weights import balanced, weights_of
 from minunet.errors import UsageError, WorkFailed
 from minunet.nn import Dropout
@@ -85,7 +85,8 @@ def fit(
     A model that lies on a GPU is trained there. Nobody waits for it before the next report: `progress` is told a loss
     that may be half a second old, and a loss or gradient that is not finite is found at the report.
     workers: threads that make batches ahead of the steps; the result is the same for any number. 0: no other thread.
-    recipe: a name in `minunet.training.recipes.RECIPES`, e.g. "cells": how to train; the network is the caller's.
+    recipe: a name in `minunet.training.recipes.RECIPES`, e.g. "cells": how to train; network and data are the caller's,
+        so for "cells" give `dataset.with_borders()` and a network of three outputs, where masks number the cells.
     options: the fields of `Recipe`, e.g. lr=0.02, batch_size=4, crop=256, loss="ce", augment="full"; they go before
         those of the named recipe.
 
@@ -96,7 +97,8 @@ def fit(
     Raises UsageError (a ValueError) where data, model and recipe do not fit each other, and
     WorkFailed where the loss, a gradient or a weight is no longer finite: it names the layer.
     """
-    trainer = Trainer(model, dataset, validation, named_recipe(recipe, **options), workers)
+    numbered = not isinstance(dataset, Dataset) or dataset.ids is not None
+    trainer = Trainer(model, dataset, validation, named_recipe(recipe, numbered, **options), workers)
     if resume and checkpoint is None:
         raise UsageError("resume needs the file to go on from: give checkpoint")
     begun = None
@@ -281,17 +283,17 @@ class Trainer:
         """Score, loss and share of each class on the validation images; nothing where there are none."""
         if self.validation is None:
             return {}
-        classes = self.validation.coding.classes
+        coding = self.validation.coding
         predicted, losses = [], []
         for i, (x, target) in enumerate(zip(self.validation.images, self.validation.targets, strict=True)):
             whole = padded(self.model, x.astype(self.model.dtype, copy=False))
             image, truth, *weight = self._placed(whole, target[None], *self._validation_weight(i))
             logits = logits_of_padded(self.model, image, target.shape)
-            predicted.append(device.to_host(probabilities(logits).argmax(axis=0)))
+            predicted.append(device.to_host(class_map(probabilities(logits), coding)))
             with no_grad():
                 losses.append(self.loss(logits[None], truth, *weight).data)
-        score = metrics.score(predicted, self.validation.truth, classes)
-        counts = np.sum([np.bincount(p.ravel(), minlength=classes) for p in predicted], axis=0)
+        score = metrics.score(predicted, self.validation.truth, coding.scored_classes)
+        counts = np.sum([np.bincount(p.ravel(), minlength=coding.scored_classes) for p in predicted], axis=0)
         return {
             "score": float(score),
             "validation_loss": float(np.mean(device.numbers(losses))),
@@ -496,10 +498,13 @@ def augmentation(recipe: Recipe) -> Augmentation | str | None:
 
 
 def with_weight_map(recipe: Recipe, loss: str, dataset: Dataset) -> bool:
-    """Whether gaps between cells count more: as asked for, else where masks hold instances and the loss has weights."""
+    """Whether gaps between cells count more: as asked for, else where masks hold instances and the loss has weights.
+
+    Not with borders, unless asked for: they keep cells apart already.
+    """
     if recipe.weight_map is None:
         return dataset.coding.kind == "instances" and loss != "dice"
-    if recipe.weight_map and dataset.coding.classes != 2:
+    if recipe.weight_map and dataset.coding.scored_classes != 2:
         raise UsageError(
             f"the weight map is for cells on a background, and the masks have {dataset.coding.classes} classes "
             f"({dataset.coding.describe()}): leave it out"
