@@ -16,6 +16,7 @@ import numpy as np
 
 from minunet.autograd import Tensor
 from minunet.device import to_host
+from minunet.errors import UsageError
 from minunet.nn import BatchNorm2d, Conv2d, ReLU
 
 if TYPE_CHECKING:
@@ -79,6 +80,12 @@ class Network(list[Layer]):
         up = self._add(UP, (source,), 2 * x.height, 2 * x.width, wanted.channels, **arrays, begins=True)
         if model.padding == "valid" or (self[up].height, self[up].width) == (wanted.height, wanted.width):
             return up
+        if model.skip_fit == "pad":
+            multiple = 2**model.levels
+            raise UsageError(
+                f"the network pads maps to their skips (skip_fit='pad') where halving drops a row or column, which "
+                f"the C code does not do: give a size of multiples of {multiple}"
+            )
         return self._add(RESIZE, (up,), wanted.height, wanted.width, wanted.channels)
 
     def _double_conv(self, block: DoubleConv, *sources: int) -> int:
