@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 import minunet as mn
+from minunet.model_files import boxed
 
 installed = {d.metadata["Name"].lower() for d in distributions()} - {"pip", "setuptools"}
 assert installed == {"minunet", "numpy"}, f"the base install brought {sorted(installed)}"
@@ -29,4 +30,7 @@ command = Path(sys.executable).with_name("minunet")
 subprocess.run([command, "info", "model.safetensors"], check=True)
 subprocess.run([command, "predict", "model.safetensors", "image.npy", "--out", "out"], check=True)
 assert any(Path("out").iterdir()), "`minunet predict` wrote nothing"
+for name in boxed.names():
+    subprocess.run([command, "predict", name, "image.npy", "--out", name], check=True)
+    assert np.load(f"{name}/image.npy").shape == image.shape
 print("the wheel predicts with NumPy alone")

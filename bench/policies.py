@@ -42,7 +42,7 @@ def train(images: str, masks: str, steps: int, seed: int, policy: str) -> Run:
     classes = training.coding.classes
     model = mn.UNet(training.channels, classes, FEATURES, padding="same", norm="batch", seed=seed)
     begun = time.perf_counter()
-    history = mn.fit(model, training, validation, steps=steps, seed=seed, weight_map=False)
+    history = mn.fit(model, training, validation, steps=steps, seed=seed, weight_map=False, score="iou")
     seconds = time.perf_counter() - begun
     return Run(seed, policy, history.best_score, seconds, logit_errors(model, validation))
 

@@ -142,11 +142,11 @@ def crop(x: np.ndarray, size: Sequence[int]) -> np.ndarray:
     return x[:, :, top : top + h, left : left + w]
 
 
-def surround(g: np.ndarray, margin: tuple[int, int, int, int]) -> np.ndarray:
-    """`g` (N, C, H, W) with zeros around it: `margin` = (above, below, left, right) in pixels."""
+def surround(g: np.ndarray, margin: tuple[int, int, int, int], out: Any = None) -> np.ndarray:
+    """`g` (N, C, H, W) with zeros around it: `margin` = (above, below, left, right) in pixels; in `out`, if given."""
     above, below, left, right = margin
     n, c, h, w = g.shape
-    out = empty((n, c, above + h + below, left + w + right), g.dtype, g)
+    out = result(out, (n, c, above + h + below, left + w + right), g)
     if on_device(g):
         out[...] = 0
         out[:, :, above : above + h, left : left + w] = g

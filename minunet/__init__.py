@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import functional, kernels, nn, optim
 from .autograd import Tensor, no_grad
+from .export import export  # at once: imported later, the package of this name would stand in its place
 from .kernels import policy, set_num_threads, use_backend
 from .optim import SGD
 from .prediction.predict import predict
@@ -21,9 +22,15 @@ if TYPE_CHECKING:
     from .display.trace import trace
     from .gradient_check import gradcheck
     from .instances.label import label_instances
+    from .model_files.pytorch.load import load_torch
     from .model_files.weights import FileFormatError, load, save
     from .prediction.large import predict_large
+    from .scores.boundaries import boundary_f1
     from .scores.evaluation import evaluate
+    from .scores.matching import average_precision
+    from .scores.membranes import membrane_scores
+    from .scores.partitions import v_info, v_rand
+    from .scores.warping import warping_error
     from .training.train import fit
 
 __version__ = "0.1.0"
@@ -31,6 +38,8 @@ __version__ = "0.1.0"
 # What stands above the network is imported when it is first used: `import minunet` costs NumPy and little more.
 _LATER = {
     "FileFormatError": "model_files.weights",
+    "average_precision": "scores.matching",
+    "boundary_f1": "scores.boundaries",
     "elastic_deform": "data",
     "evaluate": "scores.evaluation",
     "explain": "display.explanation",
@@ -38,11 +47,16 @@ _LATER = {
     "gradcheck": "gradient_check",
     "label_instances": "instances.label",
     "load": "model_files.weights",
+    "load_torch": "model_files.pytorch.load",
+    "membrane_scores": "scores.membranes",
     "predict_large": "prediction.large",
     "save": "model_files.weights",
     "separate_touching": "data",
     "show": "display.notebook",
     "trace": "display.trace",
+    "v_info": "scores.partitions",
+    "v_rand": "scores.partitions",
+    "warping_error": "scores.warping",
     "weight_map": "data",
 }
 
@@ -51,15 +65,20 @@ __all__ = [
     "FileFormatError",
     "Tensor",
     "UNet",
+    "average_precision",
+    "boundary_f1",
     "elastic_deform",
     "evaluate",
     "explain",
+    "export",
     "fit",
     "functional",
     "gradcheck",
     "kernels",
     "label_instances",
     "load",
+    "load_torch",
+    "membrane_scores",
     "nn",
     "no_grad",
     "optim",
@@ -72,6 +91,9 @@ __all__ = [
     "show",
     "trace",
     "use_backend",
+    "v_info",
+    "v_rand",
+    "warping_error",
     "weight_map",
 ]
 

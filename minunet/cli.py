@@ -1,7 +1,7 @@
 """The command line: what is asked for, and errors turned into an exit status.
 
-0 done, 1 the work failed, 2 the command line or the data is wrong, 130 interrupted. The work
-itself is in runs.py (train), predict_files.py, evaluate_files.py, doctor/, info.py, demo.py and bench/command.py.
+0 done, 1 the work failed, 2 the command line or the data is wrong, 130 interrupted. The work itself
+is in runs.py (train), predict_files.py, evaluate_files.py, doctor/, info.py, export/, demo.py and bench/command.py.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any
 # When the process began: so far it has only computed, so its processor time is its age.
 STARTED = time.monotonic() - time.process_time()
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+MODEL = "model.safetensors or .npz, or the name of a model in the package: nuclei"
 PATIENCE = 2.0  # seconds of compiling after which the user is told
 
 
@@ -197,7 +198,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"minunet {__version__}")
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for add in (_add_demo, _add_train, _add_predict, _add_evaluate, _add_doctor, _add_info, _add_gradcheck, _add_bench):
+    for add in (_add_demo, _add_train, _add_predict, _add_evaluate, _add_doctor, _add_info, _add_export,
+                _add_gradcheck, _add_bench):  # fmt: skip
         add(commands)
     return parser
 
@@ -228,6 +230,7 @@ def _add_train(commands: Any) -> None:
         LOSSES,
         ONE_OUTPUT_LOSS,
         SCHEDULES,
+        SCORES,
         Recipe,
     )
     from minunet.training.recipes import RECIPES
@@ -263,7 +266,7 @@ def _add_train(commands: Any) -> None:
     network.add_argument("--padding", choices=("same", "valid"), help="default: same")
     network.add_argument("--norm", choices=("batch", "none"), help="default: batch")
     network.add_argument("--dropout", type=float, metavar="P", help="default: 0")
-    network.add_argument("--init", type=Path, metavar="MODEL", help="start from this model")
+    network.add_argument("--init", type=Path, metavar="MODEL", help=f"start from this model: {MODEL}")
 
     recipe = parser.add_argument_group("training")
     recipe.add_argument("--batch", dest="batch_size", type=_positive, metavar="N",
@@ -300,6 +303,9 @@ def _add_train(commands: Any) -> None:
     recipe.add_argument("--class-weight", choices=CLASS_WEIGHTS,
                         help="balanced: rare classes count as much as frequent ones "
                              f"(default: {Recipe.class_weight})")  # fmt: skip
+    recipe.add_argument("--score", choices=SCORES,
+                        help="by which the best model is chosen; ap: average precision of cells at an IoU of 0.5 to "
+                             "0.95; iou: mean IoU (default: ap where the masks hold instance ids)")  # fmt: skip
     recipe.add_argument("--patience", type=_positive, metavar="N",
                         help=f"end after N of {VALIDATIONS} looks without a better model (default: never)")  # fmt: skip
     machine = _add_machine(parser)
@@ -309,7 +315,7 @@ def _add_train(commands: Any) -> None:
 
 def _add_predict(commands: Any) -> None:
     parser = _command(commands, "predict", "write the masks of images", _predict)
-    parser.add_argument("model", metavar="MODEL", type=Path, help="model.safetensors or .npz")
+    parser.add_argument("model", metavar="MODEL", type=Path, help=MODEL)
     parser.add_argument("inputs", metavar="IMAGE_OR_FOLDER", type=Path, nargs="+")
     parser.add_argument("--out", metavar="DIR", type=Path, required=True,
                         help="folder for STEM.png, in the coding of the training masks")  # fmt: skip
@@ -330,9 +336,10 @@ def _add_predict(commands: Any) -> None:
 def _add_evaluate(commands: Any) -> None:
     from minunet.data import TARGETS
     from minunet.scores.evaluate_files import WORST
+    from minunet.scores.evaluation import TOLERANCE
 
     parser = _command(commands, "evaluate", "hold a model's predictions against known masks", _evaluate)
-    parser.add_argument("model", metavar="MODEL", type=Path, help="model.safetensors or .npz")
+    parser.add_argument("model", metavar="MODEL", type=Path, help=MODEL)
     parser.add_argument("images", metavar="IMAGES", type=Path, help="folder of images")
     parser.add_argument("masks", metavar="MASKS", type=Path, help="folder of masks, same names")
     parser.add_argument("--mask-suffix", default="", metavar="TEXT", help="a.png <-> aTEXT.png")
@@ -344,6 +351,13 @@ def _add_evaluate(commands: Any) -> None:
                         help=f"images to list and draw (default: {WORST})")  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for worst.png, the worst images drawn")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers for machines")
+    parser.add_argument("--membranes", action="store_true",
+                        help="of masks of membrane (background) and cell: V_rand, V_info, Rand, warping and other "
+                             "errors as in the ISBI 2012 challenge")  # fmt: skip
+    parser.add_argument("--tolerance", type=float, default=TOLERANCE, metavar="PIXELS",
+                        help=f"that a boundary may lie off in the boundary F1 (default: {TOLERANCE:g})")  # fmt: skip
+    parser.add_argument("--tile", type=_size, metavar="N or HxW", help="compute in tiles, as predict does")
+    parser.add_argument("--tta", action="store_true", help="average over eight flips and rotations, as predict does")
     _add_machine(parser)
 
 
@@ -391,9 +405,30 @@ def _add_doctor(commands: Any) -> None:
 
 def _add_info(commands: Any) -> None:
     parser = _command(commands, "info", "show a model's layers, shapes, parameters, work and memory", _info)
-    parser.add_argument("model", metavar="MODEL", type=Path)
+    parser.add_argument("model", metavar="MODEL", type=Path, help=f"{MODEL}; or a checkpoint of PyTorch (.pth)")
     parser.add_argument("--size", type=_size, metavar="HxW",
                         help="of the input (default: 256x256; 572x572 for padding valid)")  # fmt: skip
+
+
+def _add_export(commands: Any) -> None:
+    from minunet.export import TARGETS
+
+    parser = _command(commands, "export", "write a model for programs without minunet", _export)
+    parser.add_argument("model", metavar="MODEL", type=Path, help=MODEL)
+    parser.add_argument("--to", choices=TARGETS, required=True,
+                        help="; ".join(f"{name}: {summary}" for name, summary in TARGETS.items()))  # fmt: skip
+    parser.add_argument("--out", metavar="PATH", type=Path, required=True, help="file to write")
+    # Options that are not given are absent, so that the target's own defaults hold.
+    options = parser.add_argument_group("options of some targets", argument_default=argparse.SUPPRESS)
+    options.add_argument("--size", type=_size, metavar="HxW",
+                         help="onnx: of the image (default: any); c: the same, to be given")  # fmt: skip
+    options.add_argument("--name", help="c: how all names in the file begin (default: unet)")
+    options.add_argument("--memory", choices=("default", "low"),
+                         help="c: low keeps rows instead of whole layers where it can")  # fmt: skip
+    options.add_argument("--with-preprocessing", nargs="?", const="float32", choices=("float32", "uint8"),
+                         help="onnx: take raw images, of this dtype (float32 unless said)")  # fmt: skip
+    options.add_argument("--dtype", choices=("float32", "float16", "int8"),
+                         help="npz: of the weights (default: the model's)")  # fmt: skip
 
 
 def _add_gradcheck(commands: Any) -> None:
@@ -502,10 +537,12 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    from dataclasses import fields
+
     from minunet.scores.evaluate_files import EvaluateOptions, evaluate_files
 
-    names = ("model", "images", "masks", "mask_suffix", "target", "held_out", "out", "worst", "json")
-    evaluate_files(EvaluateOptions(**{name: getattr(options, name) for name in names}))
+    values = {field.name: getattr(options, field.name) for field in fields(EvaluateOptions)}
+    evaluate_files(EvaluateOptions(**values))
 
 
 def _doctor(options: argparse.Namespace) -> None:
@@ -524,9 +561,22 @@ def _doctor(options: argparse.Namespace) -> None:
 
 def _info(options: argparse.Namespace) -> None:
     from minunet.display.info import info
-    from minunet.model_files.weights import load
+    from minunet.model_files import boxed
+    from minunet.model_files.pytorch.load import load_torch
+    from minunet.model_files.weights import CHECKPOINTS, load
 
-    print(info(load(options.model), options.size))
+    read = load_torch if options.model.suffix.lower() in CHECKPOINTS else load
+    print(info(read(options.model), options.size))
+    if card := boxed.card(options.model):
+        print(f"\n{card}")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from minunet.export.command import export_file
+
+    names = ("size", "with_preprocessing", "dtype", "name", "memory")
+    given = {name: getattr(options, name) for name in names if hasattr(options, name)}
+    export_file(options.model, options.to, options.out, given)
 
 
 def _gradcheck(options: argparse.Namespace) -> None:

@@ -17,7 +17,6 @@ from minunet.training.runs import (
     RunFolder,
     describe_model,
     preview_rows,
-    score_name,
 )
 from minunet.training.train import History, Recipe, Trainer, evenly
 from minunet.unet import UNet
@@ -27,7 +26,7 @@ TRAINING, VALIDATION, SHOWN = 64, 16, 4  # images
 FEATURES = (8, 16, 32)
 STEPS, MINUTES = 400, 1.25  # of training unless asked otherwise; the minutes bound it on a slow machine
 # Many small steps: they learn more in a minute than few large ones. The score is that of the foreground, not of cells.
-RECIPE: dict[str, Any] = {"crop": 64, "batch_size": 4, "loss": "ce", "weight_map": False}
+RECIPE: dict[str, Any] = {"crop": 64, "batch_size": 4, "loss": "ce", "weight_map": False, "score": "iou"}
 
 
 def demo(out: Path, seed: int, steps: int | None, minutes: float | None) -> History:
@@ -64,7 +63,7 @@ def _show_into(folder: RunFolder, seed: int, steps: int | None, minutes: float |
     images = write_samples(out / "images", evenly(validation, SHOWN))
     _say_scores(history, baselines)
     if drawing:
-        draw(out, model, validation, history, baselines)
+        draw(out, trainer, history)
     _say_next(out, folder, images, drawing)
     return history
 
@@ -98,14 +97,15 @@ def write_samples(folder: Path, dataset: Dataset) -> Path:
     return folder
 
 
-def draw(out: Path, model: UNet, validation: Dataset, history: History, baselines: dict[str, float]) -> None:
+def draw(out: Path, trainer: Trainer, history: History) -> None:
     title = (
         f"cells the network has not seen: mean IoU {history.records[0]['score']:.2f} untrained, "
         f"{history.best_score:.2f} after {history.best_step} steps"
     )
-    rows = preview_rows(model, evenly(validation, SHOWN))
+    assert trainer.validation is not None
+    rows = preview_rows(trainer.model, evenly(trainer.validation, SHOWN))
     pictures.overview(out / "overview.png", rows, title, ["cells"])
-    pictures.curves(out / "curves.png", history.records, baselines, score_name(validation))
+    pictures.curves(out / "curves.png", history.records, trainer.baselines, trainer.score_name)
 
 
 def _say_scores(history: History, baselines: dict[str, float]) -> None:

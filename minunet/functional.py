@@ -349,11 +349,29 @@ def center_crop(x: Any, size: Sequence[int], out: Array | None = None) -> Tensor
     (h, w), shape = size, x.shape
     if x.data.ndim != 4 or not (0 < h <= shape[2] and 0 < w <= shape[3]):
         raise ValueError(f"center_crop: cannot cut {h} x {w} px out of shape {shape}")
-    top, left = (shape[2] - h) // 2, (shape[3] - w) // 2
-    margin = (top, shape[2] - h - top, left, shape[3] - w - left)
+    margin = _margin(size, shape[2:])
     y = kernels.crop(x.data, (h, w))
     y = y if out is None else kernels.copy_into(y, out)
     return record("center_crop", y, (x,), (lambda g: kernels.surround(g, margin),))
+
+
+def center_pad(x: Any, size: Sequence[int], out: Array | None = None) -> Tensor:
+    """Zeros around the picture up to `size` = (h, w); an odd margin has its extra pixel at the right and the bottom.
+
+    The transpose of `center_crop`:  dL/dx is the middle of g.   out: the array that y is written into, if given.
+    """
+    (x,) = _operands("center_pad", x)
+    (h, w), old = size, x.shape[2:]
+    if x.data.ndim != 4 or not (h >= old[0] and w >= old[1]):
+        raise ValueError(f"center_pad: cannot make {h} x {w} px of shape {x.shape}")
+    y = kernels.surround(x.data, _margin(old, size), out)
+    return record("center_pad", y, (x,), (lambda g: kernels.crop(g, old),))
+
+
+def _margin(inner: Sequence[int], outer: Sequence[int]) -> tuple[int, int, int, int]:
+    """Pixels (above, below, left, right) between a picture of `outer` = (h, w) and its middle."""
+    top, left = (outer[0] - inner[0]) // 2, (outer[1] - inner[1]) // 2
+    return top, outer[0] - inner[0] - top, left, outer[1] - inner[1] - left
 
 
 def resize(x: Any, size: Sequence[int], out: Array | None = None) -> Tensor:

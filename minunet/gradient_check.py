@@ -175,6 +175,7 @@ OPERATIONS: dict[str, tuple] = {
     "dropout": (lambda a: F.dropout(a, 0.5, np.random.default_rng(0)), (2, 3, 5, 7)),
     "concat": (lambda a, b: F.concat([a, b]), (2, 3, 5, 7), (2, 1, 5, 7)),
     "center_crop": (lambda a: F.center_crop(a, (3, 4)), (2, 3, 5, 7)),
+    "center_pad": (lambda a: F.center_pad(a, (7, 8)), (2, 3, 5, 7)),
     "softmax": (F.softmax, (2, 3, 5, 7)),
     "sigmoid": (F.sigmoid, (2, 3, 5, 7)),
     "binary_cross_entropy_with_logits": (

@@ -116,17 +116,21 @@ class Module:
         if faults:
             raise ValueError("state_dict does not fit: " + "; ".join(sorted(faults)))
         dtype = dtypes.pop() if dtypes else np.dtype(np.float32)
-        copies = {n: a.astype(dtype if own[n].dtype.kind == "f" else own[n].dtype) for n, a in given.items()}
-        self._set_arrays({name: devices.beside(copy, own[name]) for name, copy in copies.items()})
+        del own  # each array is free once it is replaced: the module is never there twice
+        self._set_arrays(given, dtype)
 
-    def _set_arrays(self, arrays: dict[str, Array], prefix: str = "") -> None:
+    def _set_arrays(self, given: dict[str, Array], dtype: np.dtype, prefix: str = "") -> None:
+        def copied(name: str, own: Array) -> Array:
+            copy = given[prefix + name].astype(dtype if own.dtype.kind == "f" else own.dtype)
+            return devices.beside(copy, own)
+
         for name, value in list(vars(self).items()):
             if isinstance(value, Module):
-                value._set_arrays(arrays, f"{prefix}{name}.")
+                value._set_arrays(given, dtype, f"{prefix}{name}.")
             elif isinstance(value, Tensor):
-                value.data, value.grad = arrays[prefix + name], None
+                value.data, value.grad = copied(name, value.data), None
             elif _is_array(value):
-                setattr(self, name, arrays[prefix + name])
+                setattr(self, name, copied(name, value))
 
 
 def _is_array(value: Any) -> bool:
@@ -169,7 +173,10 @@ class ModuleList(Sequential):
 
 def normal(rng: np.random.Generator, shape: tuple[int, ...], incoming: int, dtype: Any) -> Tensor:
     """A weight from N(0, sqrt(2 / n)), n = nodes that feed one output; relu keeps the variance so (He et al., 2015)."""
-    return Tensor((rng.standard_normal(shape) * np.sqrt(2 / incoming)).astype(dtype), requires_grad=True)
+    weight = np.empty(shape, dtype)
+    for part in weight:  # the numbers are drawn in float64: one part after the other takes less memory
+        part[...] = rng.standard_normal(part.shape) * np.sqrt(2 / incoming)
+    return Tensor(weight, requires_grad=True)
 
 
 class Conv2d(Module):

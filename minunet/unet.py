@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .data import Coding, Preprocessing
 
 
+SKIP_FITS = {"resize": F.resize, "pad": F.center_pad}
 MANY = 16  # times as many channels out as in, and a convolution is computed once more rather than kept
 
 
@@ -67,8 +68,10 @@ class UNet(Module):
     in_channels, out_channels: of the image and of the logits.
     features: channels of each level from the top; the bottleneck has twice the last.
     padding: "valid" (each double convolution takes 4 px off a side, skips are cropped at the centre) or "same"
-        (zero padding, any size from 2^levels px up; where halving dropped a row, the up path is resized to the skip).
+        (zero padding, any size from 2^levels px up).
     norm: None, or "batch" for batch norm after every 3 x 3 convolution, which then has no bias.
+    skip_fit: what happens with padding "same" to an up path that is smaller than its skip, since halving dropped a row
+        or a column: "resize" to the skip's size (bilinear), or "pad" it with zeros, as another common form does.
     dropout: probability of dropping after the deepest level and after the bottleneck, in training only.
     seed: of the weights N(0, sqrt(2 / incoming nodes)), biases 0, and of dropout.
 
@@ -85,6 +88,7 @@ class UNet(Module):
         dropout: float = 0.0,
         dtype: Any = np.float32,
         seed: int = 0,
+        skip_fit: str = "resize",
     ) -> None:
         features = [_positive("features", f) for f in features]
         in_channels, out_channels = _positive("in_channels", in_channels), _positive("out_channels", out_channels)
@@ -94,12 +98,16 @@ class UNet(Module):
             raise ValueError(f"padding must be 'valid' or 'same', found {padding!r}")
         if norm not in (None, "batch"):
             raise ValueError(f"norm must be None or 'batch', found {norm!r}")
+        if skip_fit not in SKIP_FITS:
+            raise ValueError(f"skip_fit must be 'resize' or 'pad', found {skip_fit!r}")
+        if skip_fit != "resize" and padding == "valid":
+            raise ValueError(f"skip_fit={skip_fit!r} is for padding 'same': with 'valid' the skips are cropped")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, found {dropout}")
         if np.dtype(dtype) not in (np.float32, np.float64):
             raise ValueError(f"dtype must be float32 or float64, found {np.dtype(dtype)}")
         self.in_channels, self.out_channels, self.features = in_channels, out_channels, tuple(features)
-        self.padding, self.norm, self.dropout = padding, norm, float(dropout)
+        self.padding, self.norm, self.dropout, self.skip_fit = padding, norm, float(dropout), skip_fit
         self.preprocessing: Preprocessing | None = None
         self.coding: Coding | None = None
 
@@ -136,6 +144,7 @@ class UNet(Module):
             x = F.max_pool2d(x, 2)
             del first, second  # as below: so that their memory is free as soon as nothing needs them
         x = self.bottleneck(x)
+        fit = SKIP_FITS[self.skip_fit]
         for level, features in enumerate(reversed(self.features)):
             skip, room = skips.pop()
             size = (2 * x.shape[2], 2 * x.shape[3])
@@ -144,7 +153,7 @@ class UNet(Module):
                 skip = F.center_crop(skip, size, out=first)
                 del first
             up = self.ups[2 * level]
-            x = up(x, out=room) if size == skip.shape[2:] else F.resize(up(x), skip.shape[2:], out=room)
+            x = up(x, out=room) if size == skip.shape[2:] else fit(up(x), skip.shape[2:], out=room)
             x = F.concat([skip, x])
             del skip, room
             x = self.ups[2 * level + 1](x)
@@ -209,7 +218,11 @@ class UNet(Module):
 
     @property
     def architecture(self) -> dict[str, Any]:
-        """The constructor's arguments, ready for JSON: UNet(**architecture) has the same layers."""
+        """The constructor's arguments, ready for JSON: UNet(**architecture) has the same layers.
+
+        skip_fit is named only where it is not "resize": what else there is stays as it was before this option.
+        """
+        unusual = {} if self.skip_fit == "resize" else {"skip_fit": self.skip_fit}
         return {
             "in_channels": self.in_channels,
             "out_channels": self.out_channels,
@@ -218,6 +231,7 @@ class UNet(Module):
             "norm": self.norm,
             "dropout": self.dropout,
             "dtype": str(self.dtype),
+            **unusual,
         }
 
     def __repr__(self) -> str:

@@ -88,7 +88,7 @@ def test_train_says_what_it_found_and_the_baselines(folder, tmp_path, capsys):
     assert "10, 32 x 32 px, grey, uint8" in said
     assert "instance ids" in said
     assert "8 to train on, 2 to validate on" in said
-    scores = [line for line in said.splitlines() if "mean IoU of cells" in line]
+    scores = [line for line in said.splitlines() if "mean AP of cells" in line]
     assert len(scores) == 6  # before, after each of 4 steps, the best
     assert all("all background 0.0" in line and "Otsu 0." in line for line in scores)
 

@@ -12,6 +12,7 @@ from threshold import thresholds
 import minunet as mn
 from minunet import cli
 from minunet.data import Coding, DataError, from_arrays, read_image, write_image
+from minunet.display.cell_pictures import FOUND, cell_marks
 from minunet.display.tables import Table
 from minunet.errors import UsageError, WorkFailed
 from minunet.scores import evaluation
@@ -180,6 +181,180 @@ def test_many_classes_make_short_tables():
     assert len(lines) < 35
 
 
+# ------------------------------------------------------------------------------- cells and membranes
+
+
+def image_of(*rectangles):
+    """Grey values (12, 24): 200 in rectangles (top, bottom, left, right), 0 elsewhere."""
+    image = np.zeros((12, 24), np.uint8)
+    for top, bottom, left, right in rectangles:
+        image[top:bottom, left:right] = 200
+    return image
+
+
+def cells_of(*rectangles):
+    """Numbered cells (12, 24), in the order of the rectangles."""
+    labels = np.zeros((12, 24), np.uint16)
+    for label, (top, bottom, left, right) in enumerate(rectangles, 1):
+        labels[top:bottom, left:right] = label
+    return labels
+
+
+# Found as it is; found but for a fifth (IoU 0.8); not found; and 12 px of no cell. The two pixels below are too few for
+# a cell, but a piece of Otsu's mask.
+SEEN = image_of((0, 4, 0, 4), (0, 4, 6, 10), (6, 9, 12, 16), (11, 12, 0, 2))
+CELLS = cells_of((0, 4, 0, 4), (0, 4, 6, 11), (6, 12, 19, 24))
+NO_CELLS = np.zeros((12, 24), np.uint16)
+
+
+def test_cells_by_hand():
+    dataset = from_arrays([SEEN, NO_CELLS.astype(np.uint8)], [CELLS, NO_CELLS], "instances", names=["cells", "empty"])
+    found = mn.evaluate(thresholds(100), dataset)
+    # 2 of 3 predicted and 3 true cells match, 1 where the IoU must be above 0.8.
+    ap = dict.fromkeys((0.5, 0.55, 0.6, 0.65, 0.7, 0.75), 2 / 4) | dict.fromkeys((0.8, 0.85, 0.9, 0.95), 1 / 5)
+    assert found.average_precision == pytest.approx(ap)
+    assert found.mean_average_precision == pytest.approx((6 / 2 + 4 / 5) / 10) == found.headline
+    nothing, otsu = found.baselines["all background"], found.baselines["Otsu"]
+    assert nothing.mean_average_precision == 0 and otsu.average_precision[0.5] == pytest.approx(2 / 5)
+    assert [image.average_precision for image in found.images] == [0.5, 1.0]  # nothing to find, nothing found
+    assert [image.name for image in found.worst(2)] == ["cells", "empty"]
+    text = repr(found)
+    assert row(text, "3 cells") == ["model", "all", "background", "Otsu"]
+    assert row(text, "average precision, mean")[:2] == ["0.380", "0.000"]
+    assert row(text, "  at an IoU of 0.50") == ["0.500", "0.000", "0.400"]
+    assert row(text, "  at an IoU of 0.80") == ["0.200", "0.000", "0.167"]
+    assert row(text, "cells predicted") == ["3", "0", "4"]
+    document = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert document["instances"] == {
+        "true": 3,
+        "predicted": 3,
+        "mean_average_precision": pytest.approx(0.38),
+        "average_precision": {f"{t:g}": pytest.approx(value) for t, value in ap.items()},
+        "matched": {f"{t:g}": 2 if t < 0.8 else 1 for t in ap},
+    }
+    assert document["baselines"]["Otsu"]["instances"]["predicted"] == 4
+    assert document["images"][0]["average_precision"] == 0.5
+
+
+def test_cells_are_pooled_not_averaged():
+    """One cell of one found, none of three: a quarter of the cells, not half of the images."""
+    one = (0, 4, 0, 4)
+    images, masks = [image_of(one), image_of()], [cells_of(one), cells_of(one, (0, 4, 6, 10), (6, 10, 0, 4))]
+    found = mn.evaluate(thresholds(100), from_arrays(images, masks, "instances"))
+    assert found.average_precision[0.5] == pytest.approx(1 / 4)
+
+
+def test_the_worst_are_those_with_the_worst_cells():
+    """A merged pair costs few pixels and both cells."""
+    pair, single = [(0, 4, 0, 4), (0, 4, 5, 9)], (0, 4, 0, 4)
+    merged, small = image_of((0, 4, 0, 9)), image_of((0, 4, 0, 3))  # IoU 8/9, and 3/4
+    dataset = from_arrays([small, merged], [cells_of(single), cells_of(*pair)], "instances", names=["small", "merged"])
+    found = mn.evaluate(thresholds(100), dataset)
+    assert found.images[0].score < found.images[1].score
+    assert [image.name for image in found.worst(2)] == ["merged", "small"]
+
+
+def test_a_network_with_a_class_for_borders_is_scored_by_its_cells():
+    """Two cells that touch: only their borders, above 200, keep them apart. Scores know two classes."""
+    labels = cells_of((1, 9, 1, 9), (1, 9, 9, 17))
+    image = np.where(labels > 0, 250, 0).astype(np.uint8)
+    image[2:8, 2:8] = image[2:8, 10:16] = 150
+    model = thresholds(100, 200)
+    model.coding = Coding("borders")
+    found = mn.evaluate(model, [image], [labels])
+    assert found.average_precision[0.95] == 1 and found.mean_iou_cells == 1
+    assert found.confusion.shape == (2, 2) and found.class_names == ["background", "foreground"]
+    assert found.baselines["Otsu"].average_precision[0.5] == 0
+
+
+def test_boundaries_by_hand():
+    """A square of 4 x 4 found a pixel to the right: all of it lies within 2 px, half of it on the spot."""
+    mask, image = cells_of((4, 8, 4, 8)).astype(np.uint8), image_of((4, 8, 5, 9))
+    dataset = from_arrays([image], [mask], "indices")
+    found = mn.evaluate(thresholds(100), dataset)
+    assert found.boundary_f1 == 1 and found.baselines["all background"].boundary_f1 == 0
+    exact = mn.evaluate(thresholds(100), dataset, tolerance=0)
+    # Each boundary has 12 pixels. Of the other one's top and bottom sides 3 pixels each are met, of the others none.
+    assert exact.boundary_f1 == pytest.approx(6 / 12)
+    assert row(repr(exact), "boundary F1 (0 px)") == ["0.500", "0.000", "0.500"]
+
+
+HALVES = np.full((9, 11), 255, np.uint8)  # two cells of 9 x 5 with a membrane between them
+HALVES[:, 5] = 0
+
+
+def test_perfect_membranes():
+    found = mn.evaluate(thresholds(100), [HALVES], [HALVES], membranes=True)
+    assert (found.membranes.v_rand, found.membranes.v_info) == (1, 1)
+    assert set(vars(found.membrane_errors).values()) == {0}
+
+
+def test_membranes_by_hand():
+    """The membrane is seen at 0.27 only: cells that are cut off at 0.2 hang together, at 0.3 and above they do not."""
+    image = np.where(HALVES > 0, 200, 99).astype(np.uint8)  # the probability of a cell is the sigmoid of value - 100
+    image[4, 5] = 101  # and here, at 0.73, there is a gap
+    found = mn.evaluate(thresholds(100), [image], [HALVES], membranes=True)
+    # One segment of 90 pixels for two of 45: 2 (2 45^2) / (90^2 + 2 45^2).
+    assert found.membranes.at[0.2][0] == found.membranes.at[0.7][0] == pytest.approx(2 / 3)
+    assert found.membranes.at[0.8] == (1, 1) and found.membranes.v_rand_threshold == 0.8
+    errors = found.membrane_errors
+    assert errors.rand_error == pytest.approx(45 * 45 / (90 * 89 / 2))
+    assert (errors.split, errors.merged) == pytest.approx((0, 1))  # a bit: which of the two cells
+    assert (errors.warping_error, errors.splits, errors.mergers) == (pytest.approx(1 / 99), 0, 1)
+    assert found.images[0].v_rand == 1
+    text = repr(found)
+    assert row(text, "V_rand, best threshold") == ["1.000", "0.667", "1.000", "0.667"]  # Otsu's is 150
+    assert row(text, "warping error")[0] == "0.010101"
+    assert row(text, "Dice of the membrane")[0] == f"{2 * 8 / 17:.3f}"
+    document = json.loads(json.dumps(found.to_json(), allow_nan=False))["membranes"]
+    assert document["v_rand"] == 1 and document["at"]["0.2"] == [pytest.approx(2 / 3), 0]
+    assert document["variation_of_information"] == pytest.approx(1)
+    assert document["pixel_error"] == pytest.approx(1 / 99)
+
+
+def test_membranes_are_those_of_the_function():
+    rng = np.random.default_rng(0)
+    images = [rng.integers(98, 104, (20, 20)).astype(np.uint8) for _ in range(2)]
+    masks = [255 * (rng.random((20, 20)) < 0.7).astype(np.uint8) for _ in range(2)]
+    model = thresholds(100.5)
+    found = mn.evaluate(model, images, masks, membranes=True)
+    assert found.membranes == mn.membrane_scores([1 - mn.predict(model, image)[0] for image in images], masks)
+
+
+def test_tiles_and_turns_change_no_score_here(monkeypatch):
+    asked = []
+    predict = evaluation.predict
+    monkeypatch.setattr(evaluation, "predict", lambda *given: asked.append(given[3:]) or predict(*given))
+    dataset = from_arrays([SEEN], [CELLS], "instances")
+    plain, other = mn.evaluate(thresholds(100), dataset), mn.evaluate(thresholds(100), dataset, tile=8, tta=True)
+    assert asked == [(None, False), (8, True)]
+    assert plain.to_json() == other.to_json()
+
+
+@pytest.mark.parametrize(
+    "mask, options, words",
+    [
+        (np.array([[0, 1, 2]] * 3, np.uint8), {"membranes": True}, "membrane and cell, and these have 3"),
+        (np.eye(3, dtype=np.uint8), {"tolerance": -1}, "number of pixels, 0 or more, not -1"),
+        (np.eye(3, dtype=np.uint8), {"tolerance": math.nan}, "number of pixels"),
+    ],
+)
+def test_scores_that_make_no_sense_are_refused(mask, options, words):
+    dataset = from_arrays([mask], [mask], "indices")
+    with pytest.raises(UsageError, match=words):
+        mn.evaluate(thresholds(*range(1, dataset.coding.classes)), dataset, **options)
+
+
+def test_cells_are_marked_as_right_missed_or_false():
+    image = np.zeros(CELLS.shape, np.uint8)
+    found = cells_of((0, 4, 0, 4), (0, 4, 6, 10), (6, 9, 12, 16))
+    seen = cell_marks(image, CELLS, found)
+    for place, name in {(3, 0): "right", (3, 9): "right", (6, 19): "missed", (6, 12): "false"}.items():
+        np.testing.assert_array_equal(seen[place], FOUND[name], err_msg=name)
+    assert not seen[10, 0].any() and not seen[1, 1].any()  # background, and the inside of a cell that is right
+    assert seen[7, 14].any() and seen[9, 21].any()  # what is wrong is tinted inside too
+
+
 # ---------------------------------------------------------------------------------------- the command
 
 
@@ -217,13 +392,46 @@ def test_evaluate_prints_draws_and_writes(folder, capsys):
     assert set(scores) == {
         "minunet", "model", "image_folder", "mask_folder", "count", "masks", "classes", "mean_iou_cells",
         "mean_iou_classes", "pixel_error", "iou", "dice", "precision", "recall", "confusion", "baselines", "images",
+        "boundary_f1", "boundary_tolerance", "instances", "membranes",
     }  # fmt: skip
+    assert scores["instances"] is scores["membranes"] is None and scores["boundary_tolerance"] == 2
+    assert f"{scores['boundary_f1']:.3f}" == row(said.out, "boundary F1 (2 px)")[0]
     assert scores["count"] == 6 and len(scores["images"]) == 6
     assert f"{scores['mean_iou_cells']:.3f}" == row(said.out, "mean IoU of cells")[0]
     each = [image["score"] for image in scores["images"]]
     assert each == sorted(each) and each[0] < 0.9 and np.mean(each) == pytest.approx(scores["mean_iou_cells"])
     picture = read_image(folder / "out" / "worst.png")
     assert min(picture.shape[:2]) > 600 and picture.std() > 10
+
+
+@pytest.fixture
+def numbered(folder):
+    """The same images with numbered cells in their masks."""
+    for path in (folder / "masks").iterdir():
+        write_image(path, np.where(read_image(path) > 0, int(path.stem[2]) + 1, 0).astype(np.uint16))
+    model = thresholds(100)
+    model.coding = Coding("instances")
+    mn.save(model, folder / "model.safetensors")
+    return folder
+
+
+def test_evaluate_of_cells_fits_a_terminal_and_draws_them(numbered, capsys):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    asked = ("--tta", "--tile", 16, "--tolerance", 1, "--membranes", "--json", numbered / "a")
+    assert evaluate(numbered, *asked, "--out", numbered / "out") == 0
+    said = capsys.readouterr().out
+    assert max(map(len, said.split(str(numbered))[0].splitlines()[1:])) <= 80  # the tables
+    scores = json.loads((numbered / "a").read_text())
+    assert f"{scores['instances']['average_precision']['0.5']:.3f}" == row(said, "  at an IoU of 0.50")[0]
+    assert f"{scores['membranes']['warping_error']:.6f}" == row(said, "warping error")[0]
+    assert f"{scores['boundary_f1']:.3f}" == row(said, "boundary F1 (1 px)")[0]
+    assert scores["instances"]["true"] == 6 and row(said, "6 cells")
+    each = [image["average_precision"] for image in scores["images"]]
+    assert each == sorted(each)
+    picture = read_image(numbered / "out" / "worst.png")
+    height, width = (round(11 * 10 * size) for size in (5 * 2.3 + 1.55, 4 * 2.3 + 0.15))
+    assert picture.shape[:2] == (pytest.approx(height, abs=2), pytest.approx(width, abs=2))  # five rows
+    assert any((picture[..., :3] == FOUND["right"]).all(axis=2).ravel())
 
 
 def test_evaluate_warns_of_images_that_were_trained_on(folder, capsys):

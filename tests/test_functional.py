@@ -258,6 +258,8 @@ CASES = [
          lambda *a: np.concatenate(a, 1), torch_concat),
     Case("center_crop", lambda x: F.center_crop(x, (3, 2)), (normal(2, 3, 5, 7),), lambda x: x[:, :, 1:4, 2:4],
          lambda x: x[:, :, 1:4, 2:4]),
+    Case("center_pad", lambda x: F.center_pad(x, (6, 4)), (normal(2, 3, 3, 4),),
+         lambda x: np.pad(x, ((0, 0), (0, 0), (1, 2), (0, 0))), lambda x: torch_functions().pad(x, (0, 0, 1, 2))),
     resize_case((3, 4), (6, 8)),
     resize_case((10, 10), (161 // 8, 161 // 8)),
     resize_case((7, 1), (3, 5)),
@@ -372,6 +374,16 @@ def test_center_crop_leaves_the_odd_pixel_at_the_right_and_bottom():
     x = np.arange(30.0).reshape(1, 1, 5, 6)
     np.testing.assert_array_equal(F.center_crop(x, (2, 3)).data, x[:, :, 1:3, 1:4])
     assert F.center_crop(x, (5, 6)).shape == x.shape
+
+
+def test_center_pad_is_undone_by_center_crop():
+    x = normal(2, 3, 4, 5)
+    room = np.full((2, 6, 7, 8), np.nan)
+    padded = F.center_pad(x, (7, 8), out=room[:, 3:])
+    assert np.shares_memory(padded.data, room) and np.isnan(room[:, :3]).all() and np.isfinite(room[:, 3:]).all()
+    np.testing.assert_array_equal(F.center_crop(padded, (4, 5)).data, x)
+    np.testing.assert_array_equal(padded.data[0, 0, [0, 5, 6]], 0)  # one above, two below
+    assert F.center_pad(x, (4, 5)).shape == x.shape
 
 
 def test_resize_to_the_same_size_changes_nothing(backend):
@@ -675,6 +687,8 @@ ERRORS = {
     "crop": (lambda: F.center_crop(z(1, 1, 4, 4), (5, 2)), ValueError,
              r"cannot cut 5 x 2 px out of shape \(1, 1, 4, 4\)"),
     "crop nothing": (lambda: F.center_crop(z(1, 1, 4, 4), (0, 2)), ValueError, "cannot cut 0 x 2 px"),
+    "pad": (lambda: F.center_pad(z(1, 1, 4, 4), (5, 3)), ValueError, r"cannot make 5 x 3 px of shape \(1, 1, 4, 4\)"),
+    "pad axes": (lambda: F.center_pad(z(4, 4), (5, 5)), ValueError, r"cannot make 5 x 5 px of shape \(4, 4\)"),
     "resize": (lambda: F.resize(z(1, 1, 4, 4), (0, 2)), ValueError, r"positive size, .*\(0, 2\)"),
     "ce shapes": (lambda: F.cross_entropy(z(1, 3, 4, 4), z(1, 4, 5, dtype=int)), ValueError,
                   r"need a target of shape \(1, 4, 4\), found \(1, 4, 5\)"),

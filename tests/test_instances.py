@@ -37,10 +37,12 @@ def test_markers_part_what_a_bridge_joins_and_grow_back():
     joined = numbers("11111111", "11111111", "11111111", "11111111", "        ", " 22     ")
     parted = numbers("11112222", "11112222", "11112222", "11112222", "        ", " 33     ")
     assert label_instances(p, min_size=2, markers=0.5).tolist() == joined
-    assert label_instances(p, min_size=2).tolist() == parted  # the piece without a marker is kept
-    assert label_instances(p, min_size=3).tolist() == [[v % 3 for v in row] for row in parted]
+    # Markers: the pieces above a number, or those into which the map falls apart. The piece without one is kept.
+    assert label_instances(p, min_size=2, markers=0.9).tolist() == parted
+    assert label_instances(p, min_size=2, smoothing=0).tolist() == parted
+    assert label_instances(p, min_size=3, smoothing=0).tolist() == [[v % 3 for v in row] for row in parted]
     # Markers of fewer pixels than min_size part nothing.
-    assert label_instances(p, min_size=5).tolist() == [[v % 2 for v in row] for row in joined]
+    assert label_instances(p, min_size=5, smoothing=0).tolist() == [[v % 2 for v in row] for row in joined]
 
 
 def test_the_line_between_touching_cells_goes_to_the_nearest():
@@ -64,12 +66,12 @@ def test_holes():
         "#####     ",
     )
     # The hole of the second cell is open at a corner, and background hangs together by its corners.
-    filled = label_instances(p, min_size=2, gap=1)
+    filled = label_instances(p, min_size=2, gap=1, smoothing=0)
     assert filled.tolist() == numbers("11111 2222", "11111 2  2", "11111 2  2", "11111 222 ", "11111     ")
-    left = label_instances(p, min_size=2, gap=1, fill_holes=False)
+    left = label_instances(p, min_size=2, gap=1, fill_holes=False, smoothing=0)
     assert left.tolist() == numbers("11111 2222", "1   1 2  2", "1   1 2  2", "1   1 222 ", "11111     ")
     # With the speck in it a cell of its own, the hole lies at two cells and is none.
-    assert label_instances(p, min_size=1, gap=1)[2].tolist() == numbers("1 3 1 2  2")[0]
+    assert label_instances(p, min_size=1, gap=1, smoothing=0)[2].tolist() == numbers("1 3 1 2  2")[0]
 
 
 def test_a_bay_at_the_image_border_is_no_hole():
@@ -81,7 +83,7 @@ def test_a_bay_at_the_image_border_is_no_hole():
 def test_a_hole_between_two_cells_stays():
     p = drawn("ooooooo", "o#o o#o", "ooooooo")
     p[1, 3] = 0.0
-    found = label_instances(p, min_size=1)
+    found = label_instances(p, min_size=1, markers=0.9)
     assert found.tolist() == numbers("1111222", "111 222", "1111222")
 
 
@@ -103,6 +105,17 @@ def test_three_classes():
     assert label_instances(p, min_size=2, markers=0).tolist() == found.tolist()
 
 
+def test_cells_of_which_the_network_is_less_sure():
+    p = np.zeros((12, 30))
+    p[1:5, 1:5], p[1:5, 7:11], p[7:11, 1:5] = 0.9, 0.9, 0.8
+    p[7:11, 20:24] = 0.6
+    assert label_instances(p, certainty=0).max() == 4
+    assert label_instances(p, certainty=0.75).max() == 3 and label_instances(p).max() == 3  # of the median, 0.85
+    assert label_instances(p, certainty=1).max() == 2
+    assert label_instances(p * 0.85).max() == 3  # all are less sure: only how they compare counts
+    assert label_instances(p > 0.5).max() == 4  # a mask is sure of all
+
+
 def test_reading_order():
     labels = np.array([[0, 7, 7], [2, 0, 0], [2, 0, 5]], np.uint16)
     ordered = in_reading_order(labels)
@@ -120,7 +133,7 @@ def test_any_probabilities(p):
     assert ids.tolist() == list(range(1, len(ids) + 1))
     assert (np.diff(first) > 0).all() and (sizes >= 2).all()
     # Without the options every cell is a piece of the foreground, and all pieces that are large enough are there.
-    plain = label_instances(p, min_size=1, markers=0, gap=1, fill_holes=False)
+    plain = label_instances(p, min_size=1, markers=0, gap=1, fill_holes=False, certainty=0)
     np.testing.assert_array_equal(plain > 0, p > 0.5)
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from minunet.scores.matching import THRESHOLDS, average_precision, match
+from minunet.scores.matching import THRESHOLDS, average_precision, match, matched
 from minunet.scores.overlaps import overlaps
 
 NOTHING = np.zeros((2, 10), int)
@@ -110,3 +110,15 @@ def test_refused():
         average_precision([], [])
     with pytest.raises(ValueError, match="shorter"):
         average_precision([NOTHING, NOTHING], [NOTHING])
+
+
+def test_labels_that_match():
+    truth, found = row((1, 10), (0, 2), (2, 4), (3, 4)), row((5, 8), (0, 4), (6, 4), (0, 3), (9, 1))
+    assert [labels.tolist() for labels in matched(found, truth)] == [[5, 6], [1, 2]]
+    assert [labels.tolist() for labels in matched(found, truth, 0.8)] == [[6], [2]]
+    assert matched(NOTHING, NOTHING)[0].size == 0
+
+
+def test_the_mean_over_the_thresholds():
+    truth, found = row((1, 10)), row((1, 8), (0, 2))  # an IoU of 0.8
+    assert match(found, truth).mean_average_precision == pytest.approx(6 / 10)

@@ -92,6 +92,9 @@ def test_an_unlisted_package_would_be_noticed(tmp_path):
     source = copy_sources(tmp_path / "source")
     (source / "kernels" / "unlisted").mkdir()
     (source / "kernels" / "unlisted" / "__init__.py").touch()
+    (source / "minunet" / "models").mkdir(exist_ok=True)
+    for suffix in (".safetensors", ".json", ".md"):  # a model in the box is data: it is built
+        (source / "minunet" / "models" / f"new{suffix}").touch()
     build(source, tmp_path / "dist", "--wheel")
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
@@ -145,7 +148,7 @@ def test_metadata(built):
     info = metadata(built.wheel)
     assert info["Requires-Python"] == ">=3.11"
     assert info["License-Expression"] == "MIT"
-    extras = {"cpu", "train", "cuda12", "cuda13", "zarr", "bench", "test", "docs"}
+    extras = {"cpu", "train", "cuda12", "cuda13", "onnx", "zarr", "bench", "test", "docs"}
     assert set(info.get_all("Provides-Extra")) == extras
     (name,) = (name for name in built.wheel.namelist() if name.endswith("entry_points.txt"))
     assert "minunet = minunet.cli:main" in built.wheel.read(name).decode()

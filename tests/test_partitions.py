@@ -59,6 +59,13 @@ def test_predicted_background_is_a_segment_a_pixel():
     assert v_rand(np.zeros(4, int), TRUTH) == pytest.approx(2 * 4 / (4 + 8))
 
 
+def test_the_rand_error_of_the_foreground():
+    """Without the membrane two cells of two pixels, merged: 4 of 6 pairs are wrong. A pixel of membrane parts 3."""
+    truth = np.array([[1, 1, 0, 2, 2]])
+    assert rand_error(np.array([[7, 7, 7, 7, 7]]), truth, foreground=True) == pytest.approx(4 / 6)
+    assert rand_error(np.array([[7, 7, 0, 8, 0]]), truth, foreground=True) == pytest.approx(1 / 6)
+
+
 def test_names_of_segments_do_not_matter():
     renamed = np.array([70000, 70000, 3, 3])
     assert v_rand(renamed, TRUTH) == v_info(renamed, TRUTH) == 1

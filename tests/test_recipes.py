@@ -56,6 +56,26 @@ def train(folder, out, *options):
     return cli.main(["train", *map(str, (folder / "images", folder / "masks")), "--out", str(out), *options])
 
 
+@pytest.mark.parametrize(
+    ("numbered", "asked", "classes", "weight_map"),
+    [
+        (True, (), 3, False),
+        (True, ("--weight-map", "on"), 2, True),
+        (True, ("--target", "instances"), 2, True),
+        (False, (), 2, True),
+        (False, ("--weight-map", "off"), 2, False),
+    ],
+)
+def test_what_the_recipe_for_cells_learns(folder, tmp_path, numbered, asked, classes, weight_map):
+    if not numbered:
+        for file in (folder / "masks").iterdir():
+            np.save(file, (np.load(file) > 0).astype(np.uint8))
+    assert train(folder, tmp_path / "run", "--recipe", "cells", "--steps", "1", "--features", "2,4", *asked) == 0
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert settings["architecture"]["out_channels"] == classes
+    assert settings["weight_map"] is weight_map
+
+
 def test_a_run_remembers_its_recipe(folder, tmp_path, capsys):
     asked = ["--recipe", "cells", "--steps", "2", "--features", "2,4", "--w0", "3", "--weight-map", "on"]
     assert train(folder, tmp_path / "run", *asked) == 0

@@ -416,3 +416,17 @@ def test_checkpoints_from_before_there_were_weights_are_gone_on_with(data, tmp_p
         earlier = {name: value for name, value in terms.items() if name not in later} | {"augment": before}
         assert checkpoint.with_later_options(earlier) == terms | {"augment": augment}
     assert checkpoint.with_later_options(terms) is terms
+
+
+def test_checkpoints_from_before_cells_were_scored_are_gone_on_with(data, tmp_path, monkeypatch):
+    """Such a file does not say what the best model was chosen by, since there was nothing but the mean IoU."""
+    path, terms = tmp_path / "c.safetensors", checkpoint.terms
+    before = {"steps": STEPS, "score": "iou"}
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(checkpoint, "terms", lambda t: {n: v for n, v in terms(t).items() if n != "score"})
+        train(data, path, progress=interrupt_at(7), **before)
+    assert "score" not in checkpoint.read(path).description["terms"] and checkpoint.read(path).recipe.score == "iou"
+    whole = train(data, tmp_path / "whole.safetensors", **before)
+    assert_same(train(data, path, resume=True, score="iou"), whole)
+    with pytest.raises(UsageError, match="begun with score iou, not with score ap"):
+        train(data, path, resume=True)

@@ -105,3 +105,24 @@ def test_a_state_of_torch_goes_in_and_comes_back(architecture):
     torch_models.load(again, ours.state_dict())
     with torch.no_grad():
         assert torch.equal(again(torch.from_numpy(x)), torch.from_numpy(expected))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_saved_model_loads_in_torch(architecture, dtype, tmp_path):
+    """As a user of PyTorch would load it: the file by the safetensors library, strictly, without us in between."""
+    load_file = pytest.importorskip("safetensors.torch", reason="safetensors is not installed").load_file
+    ours = network(architecture, 3, 2, (3, 4), dtype, seed=5)
+    x = np.random.default_rng(0).standard_normal((2, 3, 44, 52)).astype(dtype)
+    with mn.no_grad():
+        ours.train()(x)  # moves the estimates and counters of batch norm
+        expected = ours.eval()(x).data
+    mn.save(ours, tmp_path / "model.safetensors")
+
+    theirs = torch_models.build(architecture, 3, 2, (3, 4)).to(torch.from_numpy(x).dtype).eval()
+    theirs.load_state_dict(load_file(tmp_path / "model.safetensors"), strict=True)
+    for name, array in ours.state_dict().items():
+        np.testing.assert_array_equal(theirs.state_dict()[name].numpy(), array, strict=True)
+    with torch.no_grad():
+        found = theirs(torch.from_numpy(x)).numpy()
+    assert distance(found, expected) < (1e-5 if dtype == np.float32 else 1e-12)

@@ -36,7 +36,7 @@ def assert_same(one, other):
 
 def test_it_learns(data):
     training, validation = data
-    history = mn.fit(network(), training, validation, steps=60, lr=0.1, weight_map=False)
+    history = mn.fit(network(), training, validation, steps=60, lr=0.1, weight_map=False, score="iou")
     losses = [record["loss"] for record in history.records[1:]]
     assert np.mean(losses[-5:]) < 0.6 * losses[0]
     assert history.best_score > history.records[0]["score"] + 0.2

@@ -425,3 +425,50 @@ def test_bits_do_not_depend_on_the_number_of_threads(architecture, backend):
         threads._count.clear()
     different = [name for name, array in results[0].items() if array.tobytes() != results[1][name].tobytes()]
     assert different == []
+
+
+# -------------------------------------------------------------------------------------- padded skips
+
+
+def test_padded_skips_are_what_they_say(numpy_backend):
+    """An up path that is smaller than its skip, with zeros at the right and the bottom: one level, written out."""
+    model = mn.UNet(1, 1, (2,), padding="same", skip_fit="pad", dtype=np.float64, seed=1).eval()
+    x = image(1, 1, 5, 7, dtype=np.float64)
+    skip = model.downs[0](mn.Tensor(x))
+    up = model.ups[0](model.bottleneck(F.max_pool2d(skip, 2)))
+    assert up.shape == (1, 2, 4, 6)
+    joint = F.concat([skip, np.pad(up.data, ((0, 0), (0, 0), (0, 1), (0, 1)))])
+    expected = model.final_conv(model.ups[1](joint)).data
+    np.testing.assert_allclose(model(x).data, expected, rtol=1e-12, atol=1e-14)
+    resized = mn.UNet(1, 1, (2,), padding="same", dtype=np.float64, seed=1).eval()
+    assert np.abs(resized(x).data - expected).max() > 1e-3 * np.abs(expected).max()
+    np.testing.assert_array_equal(resized(x[..., :4, :6]).data, model(x[..., :4, :6]).data)
+
+
+def test_gradients_with_padded_skips(backend):
+    model = mn.UNet(1, 2, (2, 3), padding="same", norm="batch", skip_fit="pad", dtype=np.float64, seed=2).train()
+    x = mn.Tensor(image(2, 1, 11, 14, dtype=np.float64), requires_grad=True)
+    g = image(2, 2, 11, 14, dtype=np.float64, seed=1)
+    assert mn.gradcheck(lambda x, *_: F.sum(model(x) * g), x, *model.parameters())
+
+
+def test_padded_skips_in_architecture_and_messages():
+    model = mn.UNet(1, 2, (2,), padding="same", skip_fit="pad")
+    assert model.architecture["skip_fit"] == "pad" and "skip_fit='pad'" in repr(model)
+    assert mn.UNet(**model.architecture).architecture == json.loads(json.dumps(model.architecture))
+    assert "skip_fit" not in mn.UNet(1, 2, (2,), padding="same").architecture
+    with pytest.raises(ValueError, match="skip_fit must be 'resize' or 'pad', found 'crop'"):
+        mn.UNet(skip_fit="crop", padding="same")
+    with pytest.raises(ValueError, match="skip_fit='pad' is for padding 'same'"):
+        mn.UNet(skip_fit="pad")
+
+
+def test_padded_skips_in_prediction_and_explanation():
+    """predict continues an image to where nothing is padded: so tiles and the whole agree, and with resized skips."""
+    models = [mn.UNet(1, 2, (2, 3), padding="same", skip_fit=fit, seed=3).eval() for fit in ("pad", "resize")]
+    picture = image(45, 38)
+    with mn.policy("exact"):
+        whole, resized = (mn.predict(model, picture) for model in models)
+        np.testing.assert_array_equal(whole, resized)
+        np.testing.assert_allclose(mn.predict(models[0], picture, tile=16), whole, rtol=0, atol=1e-5)
+    assert "ups.2" in str(mn.explain(models[0], (21, 18)))

@@ -65,6 +65,17 @@ def test_a_score_below_the_baselines_is_told(data):
     assert text.startswith("this model is of little use: its score of 0.500 is no better than 0.500 for 'Otsu', ")
 
 
+def test_foreground_without_cells_is_told(data):
+    found = history([(0.3, 0.4), (0.4, 0.4)])
+    for record in found.records:
+        record["mean_iou"] = 1.0  # of any two masks at most
+    text = verdict.at_the_end(found, trainer(data))
+    assert text.startswith("this model finds foreground, a mean IoU of 1.000, but tells cells apart no better than")
+    assert "its mean AP of cells is 0.400, that of 'Otsu' 0.500" in text
+    found.records[-1]["mean_iou"] = 0.0
+    assert verdict.at_the_end(found, trainer(data)).startswith("this model is of little use: its score of 0.400")
+
+
 def test_one_class_everywhere_is_told_once_halfway(data):
     said = halfway([(0.0, 0.0)] * 12, data)
     assert [i for i, text in enumerate(said, 1) if text] == [6]

@@ -84,7 +84,7 @@ def test_defaults_and_no_coding(tmp_path, suffix):
 
 
 @both_formats
-@pytest.mark.parametrize("stored", ["float16", np.float32, np.dtype(np.float64)])
+@pytest.mark.parametrize("stored", [None, np.float32, np.dtype(np.float64)])
 @pytest.mark.parametrize("own", [np.float32, np.float64])
 def test_dtype_of_the_file(tmp_path, suffix, stored, own):
     model = build(padding="same", norm="batch", dtype=own)
@@ -92,13 +92,28 @@ def test_dtype_of_the_file(tmp_path, suffix, stored, own):
     save(model, path, dtype=stored)
     assert model.dtype == own
     tensors, _ = read_tensors(path)
-    assert {a.dtype for a in tensors.values() if a.ndim} == {np.dtype(stored)}
+    computed = np.dtype(own if stored is None else stored)
+    assert {a.dtype for a in tensors.values() if a.ndim} == {computed}
     loaded = load(path)
-    computed = np.float64 if np.dtype(stored) == np.float64 else np.float32
-    assert loaded.dtype == computed and loaded.architecture["dtype"] == np.dtype(computed).name
+    assert loaded.dtype == computed and loaded.architecture["dtype"] == computed.name
     for name, array in model.state_dict().items():
-        expected = array if array.ndim == 0 else array.astype(stored).astype(computed)
+        expected = array if array.ndim == 0 else array.astype(computed)
         np.testing.assert_array_equal(loaded.state_dict()[name], expected)
+
+
+@both_formats
+def test_padded_skips_are_remembered_and_checked(tmp_path, suffix):
+    path = tmp_path / f"model{suffix}"
+    save(build(padding="same", skip_fit="pad"), path)
+    assert load(path).skip_fit == "pad"
+    tensors, metadata = read_tensors(path)
+    for wrong in ('"skip_fit": "crop"', '"skip_fit": ["pad"]', '"skip_fit": "pad", "skip": 1'):
+        write_tensors(path, tensors, {"minunet": metadata["minunet"].replace('"skip_fit": "pad"', wrong)})
+        with pytest.raises(FileFormatError, match=r"the (skip_fit|architecture)"):
+            load(path)
+    write_tensors(path, tensors, {"minunet": metadata["minunet"].replace('"same"', '"valid"')})
+    with pytest.raises(FileFormatError, match="is for padding 'same'"):
+        load(path)
 
 
 def test_values_that_do_not_fit_in_the_dtype(tmp_path):
@@ -112,9 +127,9 @@ def test_values_that_do_not_fit_in_the_dtype(tmp_path):
     save(model, tmp_path / "model.npz")  # an infinity of its own is kept
 
 
-@pytest.mark.parametrize("dtype", [np.int8, complex, "U1", object])
+@pytest.mark.parametrize("dtype", [np.int16, complex, "U1", object, "int4"])
 def test_dtypes_that_a_model_cannot_have(tmp_path, dtype):
-    with pytest.raises(ValueError, match="expected float16, float32 or float64"):
+    with pytest.raises(ValueError, match="expected float16, float32, float64 or int8"):
         save(build(), tmp_path / "model.npz", dtype=dtype)
 
 
@@ -399,13 +414,13 @@ def with_architecture(change):
     return lambda d: {**d, "architecture": change(d["architecture"])}
 
 
-VERSION = "found the format version {}, expected 1; a file of a newer minunet needs"
+VERSION = "found the format version {}, expected 1 or 2; a file of a newer minunet needs"
 NO_JSON = "the description of the network is not valid JSON"
 COLORS = [[0, 0, 0], [0, 0, [1]]]
 OTHER_DESCRIPTIONS = {
     "a list": (lambda d: [d], VERSION.format("None")),
     "no version": (lambda d: without(d, "format_version"), VERSION.format("None")),
-    "version 2": (lambda d: {**d, "format_version": 2}, VERSION.format("2")),
+    "version 3": (lambda d: {**d, "format_version": 3}, VERSION.format("3")),
     "version 0": (lambda d: {**d, "format_version": 0}, VERSION.format("0")),
     "version true": (lambda d: {**d, "format_version": True}, VERSION.format("True")),
     "version 1.0": (lambda d: {**d, "format_version": 1.0}, VERSION.format("1.0")),

@@ -18,6 +18,7 @@ import numpy as np
 import minunet as mn
 import minunet.functional as F
 from minunet.device import to_host
+from minunet.export.onnx import IMAGE
 from minunet.kernels import cuda
 
 LR, MOMENTUM = 1e-4, 0.9  # small: the weights should be the same kind of numbers in every round
@@ -191,7 +192,7 @@ class OnnxRuntime:
         self.session = onnx_session(onnx_graph.network(model, shape), threads)
 
     def infer(self, x: np.ndarray) -> np.ndarray:
-        return self.session.run(None, {"x": x})[0]
+        return self.session.run(None, {IMAGE: x})[0]
 
 
 def onnx_session(graph: Any, threads: int) -> Any:

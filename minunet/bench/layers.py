@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from minunet.export.onnx import IMAGE
 from minunet.kernels import cases
 
 from . import contenders, onnx_graph
@@ -85,7 +86,7 @@ class OnnxLayer:
         return np.ascontiguousarray(inputs["x"])
 
     def run(self, prepared: np.ndarray) -> np.ndarray:
-        return self.session.run(None, {"x": prepared})[0]
+        return self.session.run(None, {IMAGE: prepared})[0]
 
 
 class OpenVinoLayer:

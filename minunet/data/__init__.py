@@ -2,7 +2,8 @@
 
 from minunet.data.augment import Batch, Sampler, batch
 from minunet.data.augmentations import Augmentation
-from minunet.data.coding import Coding
+from minunet.data.borders import border_classes
+from minunet.data.coding import Coding, class_map
 from minunet.data.dataset import Dataset, default_preprocessing, from_arrays, load_folder
 from minunet.data.decide import TARGETS, decide_coding
 from minunet.data.deform import elastic_deform
@@ -41,7 +42,9 @@ __all__ = [
     "Reading",
     "Sampler",
     "batch",
+    "border_classes",
     "cells",
+    "class_map",
     "decide_coding",
     "default_preprocessing",
     "elastic_deform",

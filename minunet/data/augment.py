@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from minunet.data.augmentations import Augmentation
+from minunet.data.borders import kept_apart
 from minunet.data.dataset import Dataset
 from minunet.data.errors import DataError
 from minunet.data.pixel_weights import PixelWeights, instances, weights_of
-from minunet.data.separate import separate_touching
 
 ORDER = 1  # sets the random stream of an epoch's order apart from that of a step
 
@@ -60,7 +60,8 @@ class Sampler:
                    input. So that the network also learns the pixels at an image's border, crops then reach m over it;
                    there, and in images smaller than the crop, the image is continued by reflection, as `predict` does.
 
-    Where cells are numbered they are deformed as numbers and then parted, so that those that were apart stay apart, and
+    Where cells are numbered they are deformed as numbers and then parted (or given borders, by the coding of the data
+    set), so that those that were apart stay apart and lines are as wide as ever, and
     the weights are computed of what came out: interpolated ones lose a quarter of their height in a gap of one pixel.
     Without deformation they are computed once an image, and kept.
     """
@@ -126,9 +127,8 @@ class Sampler:
         spread = 1.0 if standardized else float(image.std())
         image, deformed, _ = augmentation.apply(image, labels, None, rng, self.crop, spread)
         assert deformed is not None  # labels were given
-        parted = separate_touching(deformed) if numbered else None
-        target = deformed if parted is None else (parted != 0).astype(np.uint8)
-        return image, target, None if self.weights is None else self.weights(target, parted)
+        target, cells = kept_apart(deformed, self.dataset.coding) if numbered else (deformed, None)
+        return image, target, None if self.weights is None else self.weights(target, cells)
 
     def _window(
         self, i: int, crop: tuple[int, int], around: tuple[int, int], rng: np.random.Generator

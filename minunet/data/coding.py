@@ -10,7 +10,7 @@ import numpy as np
 
 from minunet.data.errors import wrong
 
-KINDS = ("binary", "indices", "levels", "colors", "instances", "foreground")
+KINDS = ("binary", "indices", "levels", "colors", "instances", "borders", "foreground")
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class Coding:
     levels      a few fixed greys, ascending        one a grey
     colors      (red, green, blue) tuples           one a colour
     instances   ()                                  2; every id is foreground
+    borders     ()                                  3 to learn: background, inside and border of the cells that the ids
+                                                    number; scores and masks know 2, as with instances
     foreground  ()                                  2; every value but 0 is foreground
     """
 
@@ -31,11 +33,20 @@ class Coding:
 
     @property
     def classes(self) -> int:
-        """Number of classes, background included."""
+        """Number of classes that a network tells apart, background included."""
+        return 3 if self.kind == "borders" else self.scored_classes
+
+    @property
+    def scored_classes(self) -> int:
+        """Number of classes that masks, scores and `Dataset.truth` know: a border is a part of its cell."""
         return len(self.values) if self.values else 2
 
+    def scored(self, classes: np.ndarray) -> np.ndarray:
+        """Class indices of a network (H, W) -> those that scores know, of the same dtype."""
+        return (classes > 0).astype(classes.dtype) if self.kind == "borders" else classes
+
     def encode(self, mask: np.ndarray, name: str = "mask") -> np.ndarray:
-        """Mask (H, W) or (H, W, 3) -> (H, W) int64 class indices.
+        """Mask (H, W) or (H, W, 3) -> (H, W) int64 class indices, of those that scores know.
 
         A value that is not in the table: DataError with `name`, the value and its pixel count.
         """
@@ -78,8 +89,9 @@ class Coding:
         """Class indices (H, W) -> a mask in the coding of the training masks.
 
         uint8 (H, W), (H, W, 3) for colours; uint16 only where the training masks hold values
-        above 255. Instances and foreground become 0 and 255.
+        above 255. Instances, borders and foreground become 0 and 255.
         """
+        classes = self.scored(classes)
         if self.kind == "colors":
             return np.array(self.values, np.uint8)[classes]
         values = self.values or (0, 255)
@@ -98,6 +110,8 @@ class Coding:
             return f"colours {listed(self.values)} ({count} classes)"
         if self.kind == "instances":
             return "instance ids: 0 background, every id foreground, touching cells parted"
+        if self.kind == "borders":
+            return "instance ids: 0 background, every id a cell, whose border is a class of its own"
         return "masks in which every value but 0 is foreground"
 
     def to_json(self) -> dict:
@@ -121,6 +135,17 @@ class Coding:
         if not sound or not _is_table(kind, table):
             raise ValueError(f"mask coding {kind!r} cannot have the values {values!r:.80}")
         return cls(kind, table)
+
+
+def class_map(probabilities: np.ndarray, coding: Coding | None) -> np.ndarray:
+    """Probabilities (K, H, W) -> (H, W) class indices as scores and masks know them: everywhere the likeliest class.
+
+    With borders that is foreground where inside and border together are likelier than background, which is the
+    foreground of `label_instances` too. Arrays on a device stay there.
+    """
+    if coding is not None and coding.kind == "borders":
+        return (1 - probabilities[0] > 0.5).astype(np.int64)
+    return probabilities.argmax(axis=0)
 
 
 def plain_mask(mask: np.ndarray, name: str = "mask") -> np.ndarray:
@@ -223,7 +248,7 @@ def _is_color(value: object) -> bool:
 
 def _is_table(kind: str, table: tuple) -> bool:
     """Whether a coding of this kind can have this table of values."""
-    if kind in ("instances", "foreground"):
+    if kind in ("instances", "borders", "foreground"):
         return not table
     if len(set(table)) != len(table) or not 2 <= len(table) <= 256:
         return False

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from minunet.data.borders import kept_apart
 from minunet.data.coding import Coding, plain_mask
 from minunet.data.decide import decide_coding
 from minunet.data.errors import DataError
 from minunet.data.faults import Faults, Reading, gather, read_pairs
 from minunet.data.images import is_picture
 from minunet.data.preprocessing import Preprocessing, is_grey
-from minunet.data.separate import separate_touching
 
 
 @dataclass
@@ -22,8 +22,8 @@ class Dataset:
     """Images and masks held in memory; entry i of every list belongs to image i.
 
     images   (C, H, W) float32, preprocessed
-    targets  (H, W) uint8 class indices to train on; of instance masks with touching cells parted
-    truth    (H, W) uint8 class indices of the masks as they were given, which scores refer to
+    targets  (H, W) uint8 class indices to train on; of instance masks with touching cells parted, or with borders
+    truth    (H, W) uint8 class indices of the masks as they were given, which scores refer to; `coding.scored_classes`
     raw      the images as they were read, for pictures and for Otsu's threshold
     ids      (H, W) unsigned integers, 0 background, 1..n the instances as the masks hold them: cells that touch are not
              parted. None where the masks hold none
@@ -61,6 +61,13 @@ class Dataset:
             raw=[self.raw[i] for i in indices],
             ids=None if self.ids is None else [self.ids[i] for i in indices],
         )
+
+    def with_borders(self) -> Dataset:
+        """The same with borders of cells as a class of their own (`border_classes`). ValueError without `ids`."""
+        if self.ids is None:
+            raise ValueError(f"borders lie between numbered cells, and these are {self.coding.describe()}")
+        coding = Coding("borders")
+        return replace(self, coding=coding, targets=[kept_apart(labels, coding)[0] for labels in self.ids])
 
     def split(self, validation: float = 0.2, seed: int = 0) -> tuple[Dataset, Dataset]:
         """Split by seed into (training, validation), each with at least one image.
@@ -135,9 +142,9 @@ def _assemble(reading: Reading, target: str | Coding, preprocessing: Preprocessi
     faults.raise_any()
     assert coding is not None
     targets, ids = truth, None
-    if coding.kind == "instances":
+    if coding.kind in ("instances", "borders"):
         ids = [_ids(mask, name) for mask, name in zip(reading.masks, mask_names, strict=True)]
-        targets = [_classes(coding, separate_touching(labels)) for labels in ids]
+        targets = [kept_apart(labels, coding)[0] for labels in ids]
     return Dataset(reading.names, planes, targets, truth, reading.images, coding, preprocessing, ids)
 
 

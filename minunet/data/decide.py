@@ -59,7 +59,8 @@ def decide_coding(
     6. At most 32 values: 0..K-1 are class indices, others fixed grey levels. More: an error.
 
     So three nested classes are told from images of one to three cells by the pieces; where a
-    set is truly ambiguous (a single mask, two cells in every image), give `target`.
+    set is truly ambiguous (a single mask, two cells in every image), give `target`. "borders" is never decided for: it
+    is another thing to learn of instance ids.
     """
     if target not in TARGETS:
         raise DataError(f"target {target!r} is unknown; choose one of {', '.join(TARGETS)}")
@@ -146,7 +147,9 @@ def _values_and_pieces(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nda
 
 def _forced(found: _Survey, target: str) -> Coding:
     """The coding that the user asked for, with the table that the masks give it."""
-    if target in ("instances", "foreground"):
+    if target == "borders":
+        _refuse_unnumbered(found)
+    if target in ("instances", "borders", "foreground"):
         return Coding(target)
     if target == "colors":
         return _colors(found)
@@ -206,10 +209,21 @@ def _refuse_nothing_to_learn(found: _Survey, target: str) -> None:
             f"every mask is {found.shown(found.values)} everywhere: there is nothing to learn; "
             "check that these are the masks and that they were exported in full"
         )
-    if target in ("foreground", "instances") and 0 not in found.values:
+    if target in ("foreground", "instances", "borders") and 0 not in found.values:
         raise DataError(
             f"no pixel of any mask is 0 (they hold {found.shown(found.values)}), so --target {target} leaves no "
             "background; save the background as 0, or choose another --target"
+        )
+
+
+def _refuse_unnumbered(found: _Survey) -> None:
+    """Borders lie between cells, so each cell must have a number of its own, and be one piece then."""
+    share = _one_piece_share(found)
+    if share < ONE_PIECE:
+        raise DataError(
+            f"--target borders needs instance ids, a number for each cell, and the masks hold "
+            f"{found.shown(found.values)}, of which only {share:.0%} are one piece: number the cells "
+            "(minunet.label_instances does, where they do not touch), or leave out --target"
         )
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from minunet.data.borders import kept_apart
 from minunet.data.dataset import Dataset
-from minunet.data.separate import separate_touching
 from minunet.data.weight_map import weight_map
 from minunet.instances.components import components
 
@@ -26,14 +26,18 @@ class PixelWeights:
     w0: float = 10.0
     sigma: float = 5.0
 
-    def __call__(self, target: np.ndarray, parted: np.ndarray | None) -> np.ndarray:
-        """target (H, W) class indices; parted (H, W) instances of which no two touch -> (H, W) float32.
+    def __call__(self, target: np.ndarray, cells: np.ndarray | None) -> np.ndarray:
+        """target (H, W) class indices; cells (H, W) instances as `kept_apart` leaves them -> (H, W) float32.
 
-        Instances are needed where w0 is above 0, and there are two classes then.
+        Instances are needed where w0 is above 0. There are two classes then, or three with borders; these keep cells
+        that touch apart already, so that only gaps that are in the masks count more.
         """
-        if self.w0 > 0 and parted is not None:
-            return weight_map(parted, self.w0, self.sigma, np.array(self.classes))
-        return np.array(self.classes, np.float32).take(target)
+        by_class = np.array(self.classes, np.float32)
+        if self.w0 <= 0 or cells is None:
+            return by_class.take(target)
+        if len(by_class) == 2:
+            return weight_map(cells, self.w0, self.sigma, by_class)
+        return by_class.take(target) + (weight_map(cells, self.w0, self.sigma) - 1)
 
 
 def balanced(targets: Sequence[np.ndarray], classes: int) -> tuple[float, ...]:
@@ -53,5 +57,5 @@ def instances(dataset: Dataset, i: int) -> np.ndarray:
 
 def weights_of(dataset: Dataset, i: int, weights: PixelWeights) -> np.ndarray:
     """The weight of each pixel of the whole image i, (H, W) float32."""
-    parted = separate_touching(instances(dataset, i)) if weights.w0 > 0 else None
-    return weights(dataset.targets[i], parted)
+    cells = kept_apart(instances(dataset, i), dataset.coding)[1] if weights.w0 > 0 else None
+    return weights(dataset.targets[i], cells)

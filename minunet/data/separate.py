@@ -4,6 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+_FULL, _HEAD, _TAIL = slice(None), slice(None, -1), slice(1, None)
+# Four directions, in which each pair of 8-neighbours is seen once: where the one lies, and where the other.
+NEIGHBOURS = (
+    ((_FULL, _HEAD), (_FULL, _TAIL)),
+    ((_HEAD, _FULL), (_TAIL, _FULL)),
+    ((_HEAD, _HEAD), (_TAIL, _TAIL)),
+    ((_HEAD, _TAIL), (_TAIL, _HEAD)),
+)
+
 
 def separate_touching(labels: np.ndarray) -> np.ndarray:
     """Part touching cells: labels (H, W) -> labels of the same dtype, a copy.
@@ -15,14 +24,7 @@ def separate_touching(labels: np.ndarray) -> np.ndarray:
     if labels.ndim != 2:
         raise ValueError(f"labels must be (H, W), not of shape {labels.shape}")
     parted = labels.copy()
-    full, head, tail = slice(None), slice(None, -1), slice(1, None)
-    # Four directions; each pair of neighbours is seen once and the larger id of the two goes.
-    for a, b in (
-        ((full, head), (full, tail)),
-        ((head, full), (tail, full)),
-        ((head, head), (tail, tail)),
-        ((head, tail), (tail, head)),
-    ):
+    for a, b in NEIGHBOURS:  # the larger id of the two goes
         one, other = labels[a], labels[b]
         both = (one != 0) & (other != 0)
         parted[a][both & (one > other)] = 0

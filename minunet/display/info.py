@@ -64,7 +64,7 @@ class _Walk:
         for i, (count, skip) in enumerate(zip(reversed(features), reversed(skips), strict=True)):
             self.up_conv(f"ups.{2 * i}", count, skip)
             if not self.valid:
-                self.size = skip  # where it was odd, the result is resized to the skip
+                self.size = skip  # where it was odd, the result is resized or padded to the skip
             self.channels += count  # the skip, concatenated
             self.double_conv(f"ups.{2 * i + 1}", count)
         self.conv("final_conv", architecture["out_channels"], kernel=1, bias=True, plain=True)
@@ -131,7 +131,7 @@ def _header(model: UNet) -> str:
     features = ",".join(str(count) for count in shape["features"])
     parts = [
         f"U-Net, features {features}",
-        f"padding {shape['padding']}",
+        f"padding {shape['padding']}" + (", skips padded" if model.skip_fit == "pad" else ""),
         f"norm {shape['norm'] or 'none'}",
         f"dropout {shape['dropout']:g}",
         shape["dtype"],

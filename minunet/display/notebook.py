@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minunet.autograd import Tensor
+from minunet.data import Coding, class_map
 from minunet.display.objects import picture_html, row_html
 from minunet.display.pictures import LOSS_COLOR, SCORE_COLOR, display, mistakes, overlay
 from minunet.files import atomic_write
@@ -42,12 +43,13 @@ class View:
         atomic_write(path, lambda file: file.write(page.encode()))
 
 
-def show(image: Any, mask: Any = None, prediction: Any = None) -> View:
+def show(image: Any, mask: Any = None, prediction: Any = None, coding: Coding | None = None) -> View:
     """The image; beside it mask and prediction drawn over it, and if both are given what is wrong.
 
     image: (H, W), (H, W, 3) or (C, H, W) of any numbers, or a Tensor of them.
     mask: (H, W) class indices, 0/255 or instance ids, each value in its own colour; or (H, W, 3), shown as it is.
     prediction: (H, W) as mask, or probabilities (K, H, W) as `predict` gives them.
+    coding: the model's, `model.coding`; needed for probabilities with a class for borders, which belong to the cells.
 
     Also `show(history)`: the curves of a training.
     Raises ValueError where mask or prediction have another size than the image.
@@ -55,6 +57,9 @@ def show(image: Any, mask: Any = None, prediction: Any = None) -> View:
     if hasattr(image, "records"):
         return View(curves_html(image), f"curves of {image.steps} steps")
     image, mask, prediction = (None if a is None else _array(a) for a in (image, mask, prediction))
+    if prediction is not None and coding is not None and _are_probabilities(prediction):
+        found = class_map(prediction, coding)
+        prediction = np.stack([found == k for k in range(coding.scored_classes)]).astype(np.float32)
     seen = display(image)
     panels = {"image": seen}
     if mask is not None:
@@ -84,8 +89,12 @@ def _drawn(image: np.ndarray, mask: np.ndarray, name: str) -> np.ndarray:
     return overlay(image, classes.reshape(mask.shape) + int(values[0] != 0))
 
 
+def _are_probabilities(prediction: np.ndarray) -> bool:
+    return prediction.ndim == 3 and prediction.dtype.kind == "f"
+
+
 def _classes(prediction: np.ndarray) -> np.ndarray:
-    return prediction.argmax(axis=0) if prediction.ndim == 3 and prediction.dtype.kind == "f" else prediction
+    return prediction.argmax(axis=0) if _are_probabilities(prediction) else prediction
 
 
 def _comparable(mask: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

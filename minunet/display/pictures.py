@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from minunet.data import Coding
+from minunet.data import Coding, class_map
 from minunet.display.texts import drawable
 from minunet.extras import require
 from minunet.files import atomic_write
@@ -39,6 +39,7 @@ MISTAKES = {
 }
 HALO = 0.3  # of its light is left to what lies beside an outline, or the outline would be lost on white
 PANEL, DPI = 2.3, 110  # inches a side of a sheet's pictures, pixels an inch
+PIXELS = int(PANEL * DPI)
 INK, MUTED, GRID = "#1a1a1a", "#5f5f5f", "#d9d9d9"
 LOSS_COLOR, SCORE_COLOR = "#0072b2", "#d55e00"
 
@@ -53,6 +54,12 @@ class Row:
     probabilities: np.ndarray
     note: str = ""  # stands under the prediction's title, e.g. its score
     weight: np.ndarray | None = None  # (H, W), what each pixel counts in the loss
+    coding: Coding | None = None  # of the model that has found the probabilities
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """Class indices (H, W), as the truth's."""
+        return class_map(self.probabilities, self.coding)
 
 
 def display(image: np.ndarray) -> np.ndarray:
@@ -136,9 +143,14 @@ def class_names(coding: Coding) -> list[str]:
     """Names of the classes 1, 2, ... by what stands for them in the masks."""
     if coding.kind == "colors":
         return [f"colour {color}" for color in coding.values[1:]]
-    if coding.classes > 2:
+    if coding.scored_classes > 2:
         return [f"value {value}" for value in coding.values[1:]]
     return ["foreground"]
+
+
+def target_names(coding: Coding) -> list[str]:
+    """Names of the classes 1, 2, ... that are learned: as `class_names`, but for borders."""
+    return ["inside", "border"] if coding.kind == "borders" else class_names(coding)
 
 
 def overview(path: str | Path, rows: Sequence[Row], title: str, names: Sequence[str]) -> None:
@@ -148,15 +160,15 @@ def overview(path: str | Path, rows: Sequence[Row], title: str, names: Sequence[
     """
     weights = any(row.weight is not None for row in rows)
     columns = ("image", "truth", "prediction", "uncertainty", "weight in the loss")
-    figure, axes, bottom = _sheet(len(rows), title, columns if weights else columns[:-1])
+    figure, axes, bottom = sheet(len(rows), title, columns if weights else columns[:-1])
     for row, line in zip(rows, axes, strict=True):
         _draw_row(row, line)
         heat = line[3].imshow(uncertainty(row.probabilities), cmap="cividis", vmin=0, vmax=1)
     _color_bar(figure, heat, axes[-1][3], bottom, {0: "0 (sure)", 0.5: "0.5", 1: "1 (a guess)"})
     if weights:
         _draw_weights(figure, axes[:, -1], [row.weight for row in rows], bottom)
-    _legend(figure, _class_colors(names))
-    _save(figure, path)
+    legend(figure, _class_colors(names))
+    save(figure, path)
 
 
 def samples(
@@ -173,16 +185,16 @@ def samples(
     pictures: rows of one pair a column; weights: one a row, or none at all; names: of the classes 1, 2, ... Needs
     matplotlib (MissingExtra otherwise).
     """
-    figure, axes, bottom = _sheet(len(pictures), title, [*columns, "weight in the loss"] if weights else columns)
+    figure, axes, bottom = sheet(len(pictures), title, [*columns, "weight in the loss"] if weights else columns)
     for row, line, name in zip(pictures, axes, row_names, strict=True):
         for (image, classes), axis in zip(row, line, strict=False):
-            seen, drawn = (thinned(array, int(PANEL * DPI)) for array in (display(image), classes))
+            seen, drawn = (thinned(array, PIXELS) for array in (display(image), classes))
             axis.imshow(overlay(seen, drawn, strength=0.15), interpolation="nearest")
-        _label(line[0], name)
+        label(line[0], name)
     if weights:
         _draw_weights(figure, axes[:, -1], weights, bottom)
-    _legend(figure, _class_colors(names))
-    _save(figure, path)
+    legend(figure, _class_colors(names))
+    save(figure, path)
 
 
 def _draw_weights(figure: Any, axes: Sequence[Any], weights: Sequence[np.ndarray | None], bottom: float) -> None:
@@ -199,18 +211,18 @@ def worst_images(path: str | Path, rows: Sequence[Row], title: str, names: Seque
 
     names: of the classes 1, 2, ... Needs matplotlib (MissingExtra otherwise).
     """
-    figure, axes, _ = _sheet(len(rows), title, ("image", "truth", "prediction", "mistakes"))
+    figure, axes, _ = sheet(len(rows), title, ("image", "truth", "prediction", "mistakes"))
     for row, line in zip(rows, axes, strict=True):
         _draw_row(row, line)
-        wrong = mistakes(row.image, row.truth, row.probabilities.argmax(axis=0))
+        wrong = mistakes(row.image, row.truth, row.predicted)
         line[3].imshow(wrong, interpolation="nearest")
-    _legend(figure, _class_colors(names))
+    legend(figure, _class_colors(names))
     shown = list(MISTAKES.items())[: 2 if len(names) == 1 else 3]
-    _legend(figure, {name: color / 255 for name, color in shown}, side="right", above=0.15)
-    _save(figure, path)
+    legend(figure, {name: color / 255 for name, color in shown}, side="right", above=0.15)
+    save(figure, path)
 
 
-def _sheet(rows: int, title: str, columns: Sequence[str]) -> tuple[Any, Any, float]:
+def sheet(rows: int, title: str, columns: Sequence[str]) -> tuple[Any, Any, float]:
     """A figure, its axes (rows, columns), and the share of its height below them."""
     require("matplotlib", extra="train")
     from matplotlib.figure import Figure
@@ -234,16 +246,16 @@ def _sheet(rows: int, title: str, columns: Sequence[str]) -> tuple[Any, Any, flo
 def _draw_row(row: Row, axes: Sequence[Any]) -> None:
     """The first three panels of a row."""
     image, truth, predicted = (
-        thinned(array, int(PANEL * DPI)) for array in (display(row.image), row.truth, row.probabilities.argmax(axis=0))
+        thinned(array, PIXELS) for array in (display(row.image), row.truth, row.predicted)
     )
     shown = (image, overlay(image, truth), overlay(image, predicted))
     for axis, picture in zip(axes, shown, strict=False):
         axis.imshow(picture, interpolation="nearest")
-    _label(axes[0], row.name)
-    _label(axes[2], row.note)
+    label(axes[0], row.name)
+    label(axes[2], row.note)
 
 
-def _label(axis: Any, text: str) -> None:
+def label(axis: Any, text: str) -> None:
     if text:
         axis.text(
             0.03, 0.03, drawable(text), transform=axis.transAxes, fontsize=8, color="white", va="bottom",
@@ -268,7 +280,7 @@ def _class_colors(names: Sequence[str]) -> dict[str, Any]:
     return {name: color / 255 for name, color in zip(names, CLASS_COLORS, strict=False)}
 
 
-def _legend(figure: Any, colors: dict[str, Any], side: str = "left", above: float = 0.4) -> None:
+def legend(figure: Any, colors: dict[str, Any], side: str = "left", above: float = 0.4) -> None:
     """One line on one side of a sheet, its middle `above` inches from the bottom."""
     from matplotlib.patches import Patch
 
@@ -307,7 +319,7 @@ def curves(
         axis.spines[["top", "right"]].set_visible(False)
         axis.spines[["left", "bottom"]].set_color(GRID)
         axis.tick_params(colors=MUTED, labelsize=9)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _draw_losses(axis: Any, records: Sequence[dict[str, Any]]) -> None:
@@ -325,6 +337,9 @@ def _draw_scores(axis: Any, records: Sequence[dict[str, Any]], baselines: dict[s
         axis.text(0.5, 0.5, "no validation images", transform=axis.transAxes, ha="center")
         return
     axis.plot(steps, scores, "o-", color=SCORE_COLOR, markersize=4, label="validation")
+    shown, ious = _column(records, "mean_iou")
+    if shown:
+        axis.plot(shown, ious, "o-", color=LOSS_COLOR, markersize=3, linewidth=1, label="mean IoU, validation")
     best = max(range(len(scores)), key=scores.__getitem__)
     axis.annotate(
         f"best {scores[best]:.3f}", (steps[best], scores[best]), xytext=(0, 7),
@@ -341,7 +356,7 @@ def _column(records: Sequence[dict[str, Any]], name: str) -> tuple[list[int], li
     return [record["step"] for record in rows], [record[name] for record in rows]
 
 
-def _save(figure: Any, path: str | Path) -> None:
+def save(figure: Any, path: str | Path) -> None:
     def write(file: IO[bytes]) -> None:
         figure.savefig(file, format="png", metadata={"Software": None})
 

@@ -156,7 +156,7 @@ def _dataset(result: Examination, coding: Coding) -> Dataset | None:
 
 
 def _look_at_classes(result: Examination, dataset: Dataset) -> None:
-    pixels = values.count_pixels(dataset.truth, dataset.coding.classes)
+    pixels = values.count_pixels(dataset.truth, dataset.coding.scored_classes)
     names = ["background", *class_names(dataset.coding)]
     present = np.sum([np.bincount(np.unique(mask), minlength=len(names)) for mask in dataset.truth], axis=0)
     result.facts["classes"] = [
@@ -194,7 +194,7 @@ def _look_at_placement(result: Examination, dataset: Dataset) -> None:
     found = placement.maps(images, truth)
     result.facts["placement"] = {"masks": len(with_both), "correlation": placement.peak(placement.mean_map(found))[3]}
     result.findings += _in_set(placement.shifted(found, [files[i] for i in with_both]), with_both)
-    if dataset.coding.classes != 2:
+    if dataset.coding.scored_classes != 2:
         return
     foregrounds = [mask != 0 for mask in truth]
     whole = placement.inverted(images, foregrounds)

@@ -8,7 +8,7 @@ import numpy as np
 
 from minunet.data import Dataset, Sampler
 from minunet.data.pixel_weights import weights_of
-from minunet.display.pictures import class_names, samples
+from minunet.display.pictures import samples, target_names
 from minunet.doctor.examine import Examination, network
 from minunet.errors import UsageError
 from minunet.training.recipe import Recipe
@@ -27,7 +27,7 @@ def draw_weights(examination: Examination, recipe: Recipe, path: Path) -> None:
     pictures = [[(shown.raw[i], shown.targets[i])] for i in range(len(shown))]
     maps = [weights_of(shown, i, weights) for i in range(len(shown))]
     title = f"weight map: w0 {recipe.w0:g}, sigma {recipe.sigma:g} pixels"
-    samples(path, shown.names, pictures, ["image and target"], maps, title, class_names(shown.coding))
+    samples(path, shown.names, pictures, ["image and target"], maps, title, target_names(shown.coding))
 
 
 def draw_augmented(examination: Examination, recipe: Recipe, path: Path) -> None:
@@ -46,7 +46,7 @@ def draw_augmented(examination: Examination, recipe: Recipe, path: Path) -> None
         maps += [] if weights is None else [_weight(batches[-1].weight)]
     columns = ["as it is", *(f"step {step}" for step in range(VARIANTS))]
     title = f"augmentation {recipe.augment}, crops of {crop[0]} x {crop[1]} pixels"
-    samples(path, shown.names, pictures, columns, maps, title, class_names(shown.coding))
+    samples(path, shown.names, pictures, columns, maps, title, target_names(shown.coding))
 
 
 def _weight(found: np.ndarray | None) -> np.ndarray:

@@ -17,6 +17,7 @@ from minunet.model_files.tensor_file import (
     DTYPES,
     JSON_LIMIT,
     METADATA,
+    READ,
     FileFormatError,
     as_array,
     as_stored,
@@ -82,7 +83,7 @@ def _header(file: BinaryIO, size: int) -> dict[str, Any]:
 
 def _entry(name: str, value: Any) -> _Entry:
     try:
-        dtype, shape, (begin, end) = DTYPES[value["dtype"]], value["shape"], value["data_offsets"]
+        dtype, shape, (begin, end) = READ[value["dtype"]], value["shape"], value["data_offsets"]
         whole = type(begin) is int and type(end) is int and len(value) == 3
         if whole and end - begin == byte_count(shape, dtype):
             return _Entry(begin, end, name, dtype, shape)
@@ -90,7 +91,7 @@ def _entry(name: str, value: Any) -> _Entry:
         pass  # not the three keys, not their types, no such dtype, or no shape
     raise FileFormatError(
         f"tensor {short(name)} is described by {short(value)}, expected a dtype among "
-        f"{', '.join(DTYPES)}, a shape, and data_offsets as far apart as dtype and shape need"
+        f"{', '.join(READ)}, a shape, and data_offsets as far apart as dtype and shape need"
     )
 
 

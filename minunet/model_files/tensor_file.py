@@ -27,6 +27,10 @@ DTYPES: dict[str, np.dtype] = {
     "BOOL": np.dtype("?"),
 }  # fmt: skip
 
+# Two bytes a number, the upper half of a float32. NumPy has no such dtype: files of PyTorch that hold it are widened.
+BFLOAT16 = np.dtype([("bfloat16", "<u2")])
+READ = DTYPES | {"BF16": BFLOAT16}
+
 METADATA = "__metadata__"  # the entry beside the tensors, in both formats
 JSON_LIMIT = 2**20  # bytes; a four-level U-Net needs 12 thousand, and parsed JSON is 20 x its text
 MAX_DIMENSIONS = 32
@@ -67,7 +71,14 @@ def as_array(
     array: np.ndarray = np.ndarray(shape, dtype, content, offset, order=order)
     if dtype.kind == "b" and array.view(np.uint8).max(initial=0) > 1:
         raise FileFormatError("found a boolean that is neither 0 nor 1")
+    if dtype == BFLOAT16:
+        return widened(array)
     return array.astype(dtype.newbyteorder("="), copy=not array.flags.aligned)
+
+
+def widened(array: np.ndarray) -> np.ndarray:
+    """float32 of numbers of BFLOAT16, in either byte order, exactly."""
+    return (array["bfloat16"].astype(np.uint32) << 16).view(np.float32)
 
 
 def as_stored(array: np.ndarray) -> np.ndarray:

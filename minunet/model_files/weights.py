@@ -4,6 +4,10 @@ A file holds the tensors of `state_dict()` and, in the metadata under "minunet",
 the format's version, the architecture, the preprocessing and the coding of the classes. The
 network is built only after the tensors in the file were found to be exactly those that its
 architecture needs: a small file cannot ask for a large network.
+
+Version 1 has all floating tensors in one dtype. Version 2, of files in float16 or int8 (compact.py), has the key
+"stored" as well; a minunet that knows version 1 alone refuses it by its version. Files of version 1 in float16, as
+earlier releases wrote them, are still read.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from minunet import device
 from minunet.data.coding import Coding
 from minunet.data.preprocessing import Preprocessing
 from minunet.files import atomic_write
-from minunet.model_files import npz, safetensors
+from minunet.model_files import boxed, compact, npz, safetensors
 from minunet.model_files.tensor_file import DTYPES, METADATA, FileFormatError, parse_json, short
 from minunet.unet import UNet
 
@@ -38,39 +42,55 @@ __all__ = [
     "write_tensors",
 ]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION, COMPACT_VERSION = 1, 2
 _FORMATS = {".safetensors": safetensors, ".npz": npz}
+CHECKPOINTS = (".pth", ".pt", ".ckpt", ".bin", ".pkl")  # which `load_torch` reads
 _PATH = str | os.PathLike[str]
 
 
 def save(model: UNet, path: _PATH, dtype: Any = None) -> None:
     """Write the model, wherever it lies, to a `.safetensors` or `.npz` file that `load` reads.
 
-    `dtype` (float16, float32 or float64; default: the model's) is that of the floating tensors
-    in the file. A file of float16 is loaded as a float32 model.
+    `dtype` (default: the model's) is how the file holds the weights. float32 and float64: as they are. float16: half
+    the size of float32, statistics of batch norm stay float32. int8: a quarter, each convolution's weights as whole
+    numbers with a scale for every output channel, all else float32; a weight is off by at most half a step. See
+    compact.py for the layout. A file of float16 or int8 is loaded as a float32 model.
 
     Raises ValueError for another suffix or dtype, and where a value does not fit in the dtype.
     """
     _format(path)
-    stored = np.dtype(model.dtype if dtype is None else dtype)
-    if stored not in (np.float16, np.float32, np.float64):
-        raise ValueError(f"dtype is {stored}, expected float16, float32 or float64")
-    computed = "float64" if stored == np.float64 else "float32"
-    architecture = {**model.architecture, "dtype": computed}
-    tensors = {name: _convert(name, device.to_host(a), stored) for name, a in model.state_dict().items()}
-    _check_architecture(architecture)
-    _check_state(tensors, architecture)  # what is written can be loaded
-    description = describe(model) | {"architecture": architecture}
+    stored = _stored_dtype(model.dtype if dtype is None else dtype)
+    state = {name: device.to_host(array) for name, array in model.state_dict().items()}
+    description = describe(model)
+    description["architecture"] |= {"dtype": "float64" if stored == "float64" else "float32"}
+    if stored in compact.KINDS:
+        description |= {"format_version": COMPACT_VERSION, "stored": stored}
+        tensors = compact.narrow(state, stored)
+    else:
+        tensors = {name: compact.converted(name, array, np.dtype(stored)) for name, array in state.items()}
+    _check(description, tensors)  # what is written can be loaded
     write_tensors(path, tensors, {"minunet": json.dumps(description, allow_nan=False)})
+
+
+def _stored_dtype(dtype: Any) -> str:
+    try:
+        name = np.dtype(dtype).name
+    except TypeError:
+        name = repr(dtype)
+    if name not in ("float32", "float64", *compact.KINDS):
+        raise ValueError(f"dtype is {name}, expected float16, float32, float64 or int8")
+    return name
 
 
 def load(path: _PATH) -> UNet:
     """The model that `save` wrote to `path`, in evaluation mode, with preprocessing and coding.
 
-    It lies on the CPU, unless the backend in force is "cuda".
+    A name without a suffix, "nuclei", is that of a model in the package; a file of that name in the current folder
+    goes first (boxed.py). The model lies on the CPU, unless the backend in force is "cuda".
     Raises FileNotFoundError for a missing file and FileFormatError, with what was found and what
     was expected, for any file that is not wholly a model of this format.
     """
+    path = boxed.find(path) or path
     tensors, metadata = read_tensors(path)
     try:
         return build(_description(metadata), tensors)
@@ -93,13 +113,13 @@ def build(description: Any, tensors: dict[str, np.ndarray]) -> UNet:
 
     Nothing of either is trusted: FileFormatError or ValueError, before any network is built, where they do not fit.
     """
-    _check_version(description)
+    _check(description, tensors)
     architecture = description["architecture"]
-    _check_architecture(architecture)
-    _check_state(tensors, architecture)
+    if "stored" in description:
+        tensors = compact.widen(tensors, description["stored"])
     model = UNet(**architecture)
     dtype = np.dtype(architecture["dtype"])
-    model.load_state_dict({name: _convert(name, a, dtype) for name, a in tensors.items()})
+    model.load_state_dict({name: compact.converted(name, array, dtype) for name, array in tensors.items()})
     if description["preprocessing"] is not None:
         model.preprocessing = Preprocessing.from_json(description["preprocessing"])
     if description["coding"] is not None:
@@ -174,46 +194,58 @@ def _double_conv(name: str, inputs: int, outputs: int, norm: str | None) -> dict
 def _hint_at_model(path: Path) -> None:
     """A run is a folder, and easily given in place of the model in it."""
     if (path / "model.safetensors").is_file():
-        raise FileFormatError(f"{path}: found a folder, expected a model file: give {path / 'model.safetensors'}")
+        raise FileFormatError(
+            f"{path}: found a folder, expected a model file: give {path / 'model.safetensors'}{boxed.hint(path)}"
+        )
 
 
 def _format(path: _PATH, there: bool = True) -> ModuleType:
     """Reader and writer by the suffix; `there`: whether a file that is to be read exists."""
     suffix = Path(path).suffix.lower()
+    if suffix in CHECKPOINTS and there:
+        raise FileFormatError(
+            f"{os.fspath(path)}: found the suffix {suffix!r}, of a PyTorch checkpoint, expected .safetensors or .npz; "
+            'in Python, mn.save(mn.load_torch("PATH"), "model.safetensors") makes a model file of it'
+        )
     if suffix not in _FORMATS:
         missing = "" if there else "no such file; and "
-        raise FileFormatError(f"{os.fspath(path)}: {missing}found the suffix {suffix!r}, expected .safetensors or .npz")
+        raise FileFormatError(
+            f"{os.fspath(path)}: {missing}found the suffix {suffix!r}, expected .safetensors or .npz{boxed.hint(path)}"
+        )
     return _FORMATS[suffix]
-
-
-def _convert(name: str, array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Floating arrays in `dtype`, others as they are."""
-    if array.dtype.kind != "f" or array.dtype == dtype:
-        return array
-    with np.errstate(over="ignore"):
-        converted = array.astype(dtype, copy=False)
-    if np.isinf(converted).sum() > np.isinf(array).sum():
-        raise ValueError(f"{name} has values that are too large for {dtype}; use a wider dtype")
-    return converted
 
 
 def _description(metadata: dict[str, str]) -> Any:
     if "minunet" not in metadata:
         raise FileFormatError(
             "found tensors without a description of the network (metadata 'minunet'), "
-            "expected a file written by minunet.save"
+            "expected a file written by minunet.save (a state_dict of PyTorch is read by mn.load_torch)"
         )
     return parse_json(metadata["minunet"].encode(), "the description of the network")
 
 
+def _check(description: Any, tensors: dict[str, np.ndarray]) -> None:
+    """FileFormatError unless this is a description, and these are exactly the tensors that it speaks of."""
+    _check_version(description)
+    _check_architecture(description["architecture"])
+    _check_state(tensors, description["architecture"], description.get("stored"))
+
+
 def _check_version(description: Any) -> None:
     version = description.get("format_version") if isinstance(description, dict) else None
-    if type(version) is not int or version != FORMAT_VERSION:
+    if type(version) is not int or version not in (FORMAT_VERSION, COMPACT_VERSION):
         raise FileFormatError(
-            f"found the format version {short(version)}, expected {FORMAT_VERSION}; "
+            f"found the format version {short(version)}, expected {FORMAT_VERSION} or {COMPACT_VERSION}; "
             "a file of a newer minunet needs that version to be read"
         )
-    _check_keys(description, {"format_version", "architecture", "preprocessing", "coding"}, "description")
+    keys = {"format_version", "architecture", "preprocessing", "coding"}
+    if version == FORMAT_VERSION:
+        _check_keys(description, keys, "description")
+        return
+    _check_keys(description, keys | {"stored"}, "description")
+    if description["stored"] not in compact.KINDS:
+        raise FileFormatError(f"weights are stored as {short(description['stored'])}, expected "
+                              f"{' or '.join(compact.KINDS)}")  # fmt: skip
 
 
 def _check_architecture(architecture: Any) -> None:
@@ -230,7 +262,10 @@ def _check_architecture(architecture: Any) -> None:
         "norm": lambda v: v in (None, "batch"),
         "dropout": lambda v: type(v) in (int, float) and math.isfinite(v) and 0 <= v < 1,
         "dtype": lambda v: v in ("float32", "float64"),
+        "skip_fit": lambda v: v in ("resize", "pad"),
     }
+    if isinstance(architecture, dict):
+        architecture = {"skip_fit": "resize"} | architecture  # which is named only where it is another
     _check_keys(architecture, set(checks), "architecture")
     for key, is_valid in checks.items():
         if not is_valid(architecture[key]):
@@ -243,23 +278,38 @@ def _check_keys(value: Any, keys: set[str], what: str) -> None:
         raise FileFormatError(f"found the {what} {short(found)}, expected the keys {', '.join(sorted(keys))}")
 
 
-def _check_state(tensors: dict[str, np.ndarray], architecture: dict[str, Any]) -> None:
-    """The tensors must be those of the architecture: name by name, shape by shape, in its dtype."""
+def _check_state(tensors: dict[str, np.ndarray], architecture: dict[str, Any], stored: str | None) -> None:
+    """The tensors must be those of the architecture: name by name, shape by shape, in the dtypes of the file's kind."""
     levels = len(architecture["features"])
     if levels > len(tensors):  # before the shapes of a million levels are written down
         raise FileFormatError(f"found {len(tensors)} tensors for a network of {levels} levels")
-    expected = parameter_shapes(architecture)
-    faults = [f"{short(name)} is missing" for name in expected.keys() - tensors.keys()]
-    faults += [f"{short(name)} is unexpected" for name in tensors.keys() - expected.keys()]
+    shapes = parameter_shapes(architecture)
+    if stored is None:
+        faults = _dtype_faults(tensors, architecture["dtype"])
+    else:
+        layout = compact.layout(shapes, stored)
+        faults = _layout_faults(tensors, layout, architecture["dtype"])
+        shapes = {name: shape for name, (shape, _) in layout.items()}
+    faults += [f"{short(name)} is missing" for name in shapes.keys() - tensors.keys()]
+    faults += [f"{short(name)} is unexpected" for name in tensors.keys() - shapes.keys()]
     faults += [
         f"{name} has the shape {tensors[name].shape} instead of {shape}"
-        for name, shape in expected.items()
+        for name, shape in shapes.items()
         if name in tensors and tensors[name].shape != shape
     ]
-    faults += _dtype_faults(tensors, architecture["dtype"])
     if faults:
         more = f" (and {len(faults) - 3} more faults)" if len(faults) > 3 else ""
         raise FileFormatError(f"the tensors do not fit the architecture: {', '.join(sorted(faults)[:3])}{more}")
+
+
+def _layout_faults(tensors: dict[str, np.ndarray], layout: compact.Layout, dtype: str) -> list[str]:
+    """A compact file has a dtype for each tensor, and is of a float32 model."""
+    faults = [f"the file is compact, of an architecture of {dtype}"] if dtype != "float32" else []
+    return faults + [
+        f"{name} is of {tensors[name].dtype.name} instead of {dtype}"
+        for name, (_, dtype) in layout.items()
+        if name in tensors and tensors[name].dtype != dtype
+    ]
 
 
 def _dtype_faults(tensors: dict[str, np.ndarray], dtype: str) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from minunet import kernels
+from minunet.data import class_map
 from minunet.data.prepared import PIECE, Prepared
 from minunet.data.windows import Window, open_windows
 from minunet.prediction.array_files import ArrayFile
@@ -108,7 +109,7 @@ class _Work:
 
     def _tile(self, window: Window, results: list[ArrayFile]) -> set[int]:
         p = probabilities_in(self.model, self.image.read, self.size, window, self.tta)
-        classes = p.argmax(axis=0)
+        classes = class_map(p, self.model.coding)
         results[0].write(window, decode_one(self.model, classes))
         for result in results[1:]:
             result.write(window, p)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minunet.data import Coding, DataError, find_images, is_picture, page_names, write_image
+from minunet.data import Coding, DataError, class_map, find_images, is_picture, page_names, write_image
 from minunet.data.images import read_stack
 from minunet.data.windows import ZARR, open_windows
 from minunet.display.counting import Count, count, warn
@@ -139,8 +139,9 @@ class _Work:
         return [mask, *probabilities]
 
     def _write(self, source: Source, stem: str, image: np.ndarray, p: np.ndarray) -> list[Path]:
-        options, classes = self.options, p.argmax(axis=0)
-        numbered = instances(p, stem) if options.instances else None  # what can fail comes before the first file
+        options, classes = self.options, class_map(p, self.model.coding)
+        # What can fail comes before the first file.
+        numbered = instances(p, stem, self.model.coding) if options.instances else None
         options.out.mkdir(parents=True, exist_ok=True)
         files = [options.out / name for name in _file_names(stem, options, source.suffix)]
         rest = iter(files)
@@ -254,9 +255,10 @@ def _write_mask(path: Path, classes: np.ndarray, count: int, coding: Coding | No
         write_image(path, decode(classes, count, coding))
 
 
-def instances(p: np.ndarray, stem: str) -> np.ndarray:
+def instances(p: np.ndarray, stem: str, coding: Coding | None) -> np.ndarray:
     """The cells of the foreground (everything that is not class 0), numbered; uint16."""
-    labels = label_instances(1 - p[0])
+    with_borders = coding is not None and coding.kind == "borders"
+    labels = label_instances(p if with_borders else 1 - p[0])
     if labels.max(initial=0) > MOST_INSTANCES:
         raise WorkFailed(
             f"{stem}: {labels.max()} instances, more than a 16-bit PNG can number "

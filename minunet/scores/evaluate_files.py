@@ -10,18 +10,21 @@ from typing import Any
 from minunet import __version__
 from minunet.data import Coding, DataError, Dataset, load_folder
 from minunet.display import pictures
+from minunet.display.cell_pictures import CellRow, worst_cells
 from minunet.display.counting import count, warn
 from minunet.display.progress import say
 from minunet.display.texts import printable
 from minunet.errors import UsageError
 from minunet.extras import require
 from minunet.files import atomic_write
+from minunet.instances.label import cells_of
+from minunet.model_files import boxed
 from minunet.model_files.weights import load
 from minunet.prediction.predict import predict, preprocessing_of
-from minunet.scores.evaluation import Evaluation, Scores, evaluate
+from minunet.scores.evaluation import TOLERANCE, Evaluation, evaluate
 from minunet.unet import UNet
 
-WORST = 8
+WORST = 5
 PICTURE = "worst.png"
 
 
@@ -38,6 +41,10 @@ class EvaluateOptions:
     out: Path | None = None
     worst: int = WORST
     json: Path | None = None
+    tile: tuple[int, int] | None = None
+    tta: bool = False
+    tolerance: float = TOLERANCE
+    membranes: bool = False
 
 
 def evaluate_files(options: EvaluateOptions) -> Evaluation:
@@ -49,7 +56,15 @@ def evaluate_files(options: EvaluateOptions) -> Evaluation:
     model = load(options.model)
     dataset = _chosen(options, _read(options, model))
     with count(len(dataset), "evaluating") as display:
-        found = evaluate(model, dataset, progress=display.done)
+        found = evaluate(
+            model,
+            dataset,
+            tile=options.tile,
+            tta=options.tta,
+            tolerance=options.tolerance,
+            membranes=options.membranes,
+            progress=display.done,
+        )
     written = _write(options, model, dataset, found)
     say(f"masks read as {dataset.coding.describe()}")
     for table in found.tables(options.worst):
@@ -63,20 +78,14 @@ def evaluate_files(options: EvaluateOptions) -> Evaluation:
 
 def no_better(found: Evaluation) -> str | None:
     """A sentence where the model scores no better than the best of what needs no learning."""
-    name, floor = max(((name, _score(scores)) for name, scores in found.baselines.items()), key=lambda pair: pair[1])
-    score = _score(found)
-    if score > floor:
+    name, floor = max(((name, scores.headline) for name, scores in found.baselines.items()), key=lambda pair: pair[1])
+    if found.headline > floor:
         return None
     return (
-        f"on these images the model is no better than what needs no learning: it scores {score:.3f}, '{name}' "
-        f"{floor:.3f}. Are they of the kind that it was trained on, and do the masks belong to them? "
-        "minunet doctor looks at that"
+        f"on these images the model is no better than what needs no learning: its {found.headline_name} is "
+        f"{found.headline:.3f}, '{name}' has {floor:.3f}. Are they of the kind that it was trained on, and do the "
+        "masks belong to them? minunet doctor looks at that"
     )
-
-
-def _score(scores: Scores) -> float:
-    """The score of training: see `metrics.score`."""
-    return scores.mean_iou_classes if scores.mean_iou_cells is None else scores.mean_iou_cells
 
 
 def _read(options: EvaluateOptions, model: UNet) -> Dataset:
@@ -143,7 +152,7 @@ def _chosen(options: EvaluateOptions, dataset: Dataset) -> Dataset:
 
 def _trained_on(options: EvaluateOptions) -> set[str]:
     """Names of the images that the model was trained on, if it lies in its run and these are that run's images."""
-    file = options.model.parent / "settings.json"
+    file = (boxed.find(options.model) or options.model).parent / "settings.json"
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
         same = Path(settings["options"]["images"]).resolve() == options.images.resolve()
@@ -161,7 +170,7 @@ def _write(options: EvaluateOptions, model: UNet, dataset: Dataset, found: Evalu
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
         written.append(options.out / PICTURE)
-        draw_worst(written[-1], model, dataset, found, options.worst)
+        draw_worst(written[-1], options, model, dataset, found)
     return written
 
 
@@ -176,12 +185,23 @@ def _document(options: EvaluateOptions, found: Evaluation) -> dict[str, Any]:
     }
 
 
-def draw_worst(path: Path, model: UNet, dataset: Dataset, found: Evaluation, worst: int) -> None:
-    """The images with the lowest scores: image, truth, prediction, and where the two differ."""
-    rows = []
-    for image in found.worst(worst):
-        raw, truth = dataset.raw[image.index], dataset.truth[image.index]
-        p = predict(model, raw, channels_last=dataset.channels_last(image.index))
-        rows.append(pictures.Row(image.name, raw, truth, p, f"IoU {image.score:.2f}"))
-    title = f"the {len(rows)} worst of {len(found.images)} images" if len(rows) > 1 else "the worst image"
-    pictures.worst_images(path, rows, title, pictures.class_names(dataset.coding))
+def draw_worst(path: Path, options: EvaluateOptions, model: UNet, dataset: Dataset, found: Evaluation) -> None:
+    """The worst images: image, truth, prediction, and where the two differ, cell by cell where there are cells."""
+    rows: list[pictures.Row] = []
+    cells: list[CellRow] = []
+    for image in found.worst(options.worst):
+        i = image.index
+        raw, truth = dataset.raw[i], dataset.truth[i]
+        p = predict(model, raw, options.tile, options.tta, dataset.channels_last(i))
+        numbers = {"AP": image.average_precision, "V_rand": image.v_rand, "IoU": image.score}
+        note = ", ".join(f"{name} {value:.2f}" for name, value in numbers.items() if value is not None)
+        if dataset.ids is None:
+            rows.append(pictures.Row(image.name, raw, truth, p, note, coding=model.coding))
+        else:
+            cells.append(CellRow(image.name, raw, dataset.ids[i], cells_of(p), note))
+    count = len(rows) + len(cells)
+    title = f"the {count} worst of {len(found.images)} images" if count > 1 else "the worst image"
+    if cells:
+        worst_cells(path, cells, title)
+    else:
+        pictures.worst_images(path, rows, title, pictures.class_names(dataset.coding))

@@ -2,38 +2,50 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minunet.data import Coding, DataError, Dataset, from_arrays
+from minunet.data import Coding, DataError, Dataset, class_map, from_arrays
 from minunet.display.pictures import class_names
 from minunet.display.tables import Table
 from minunet.errors import UsageError, WorkFailed
 from minunet.prediction.predict import predict, preprocessing_of
-from minunet.scores import metrics
+from minunet.scores import choice, metrics, single, tables
+from minunet.scores.matching import Matches
+from minunet.scores.membranes import MembraneErrors, MembraneScores, best_of, mean_errors
+from minunet.scores.single import Single, Truth
+from minunet.scores.tables import MEASURES
 
 if TYPE_CHECKING:
     from minunet.unet import UNet
 
-MEASURES = ("iou", "dice", "precision", "recall")
-MANY = 8  # classes; for more, the tables are shortened
+TOLERANCE = 2.0  # pixels that a boundary may lie off
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """The numbers of one set of predictions for K classes.
+    """The numbers of one set of predictions for K classes; None where a score has no meaning, or was not asked for.
 
-    confusion    (K, K) int64 pixel counts: row = true class, column = predicted class
-    image_scores (n,) the score of each image: IoU of the foreground for two classes (1 where truth and prediction
-                 are both empty), mean IoU of the classes in it for more
+    confusion        (K, K) int64 pixel counts: row = true class, column = predicted class
+    image_scores     (n,) the score of each image: IoU of the foreground for two classes (1 where truth and prediction
+                     are both empty), mean IoU of the classes in it for more
+    boundary_f1      of the foreground of two classes, averaged over the images
+    matches          of the cells in all images, where the masks number them
+    membranes        V_rand and V_info, at the best of their thresholds
+    membrane_errors  at the threshold 0.5
     """
 
     confusion: np.ndarray
     image_scores: np.ndarray
+    boundary_f1: float | None
+    matches: Matches | None
+    membranes: MembraneScores | None
+    membrane_errors: MembraneErrors | None
 
     @property
     def iou(self) -> np.ndarray:
@@ -70,24 +82,91 @@ class Scores:
         """Share of wrong pixels."""
         return metrics.pixel_error(self.confusion)
 
+    @property
+    def average_precision(self) -> dict[float, float] | None:
+        """AP of the cells at an IoU of 0.5, 0.55 ... 0.95, pooled over all images."""
+        if self.matches is None:
+            return None
+        return dict(zip(self.matches.thresholds, self.matches.average_precision.tolist(), strict=True))
+
+    @property
+    def mean_average_precision(self) -> float | None:
+        """Mean of `average_precision` over its thresholds."""
+        return None if self.matches is None else self.matches.mean_average_precision
+
+    @property
+    def headline(self) -> float:
+        """The one number: mean AP of the cells where masks number them, else the mean IoU that training reports."""
+        if self.mean_average_precision is not None:
+            return self.mean_average_precision
+        return self.mean_iou_classes if self.mean_iou_cells is None else self.mean_iou_cells
+
+    @property
+    def headline_name(self) -> str:
+        """What `headline` is called."""
+        return choice.name("iou" if self.matches is None else "ap", len(self.confusion))
+
     def to_json(self) -> dict[str, Any]:
-        """mean_iou_cells, mean_iou_classes, pixel_error; iou, dice, precision, recall as lists of K. NaN is None."""
+        """Numbers and lists, see `Evaluation.to_json`. NaN is None."""
         return {
             "mean_iou_cells": self.mean_iou_cells,
             "mean_iou_classes": self.mean_iou_classes,
             "pixel_error": self.pixel_error,
             **{name: [_number(value) for value in getattr(self, name)] for name in MEASURES},
+            "boundary_f1": self.boundary_f1,
+            "instances": self._instances_to_json(),
+            "membranes": self._membranes_to_json(),
+        }
+
+    def _instances_to_json(self) -> dict[str, Any] | None:
+        if self.matches is None:
+            return None
+        counts = zip(self.matches.thresholds, self.matches.true_positives.tolist(), strict=True)
+        return {
+            "true": self.matches.true,
+            "predicted": self.matches.predicted,
+            "mean_average_precision": self.mean_average_precision,
+            "average_precision": {f"{t:g}": ap for t, ap in (self.average_precision or {}).items()},
+            "matched": {f"{t:g}": count for t, count in counts},
+        }
+
+    def _membranes_to_json(self) -> dict[str, Any] | None:
+        if self.membranes is None or self.membrane_errors is None:
+            return None
+        best, errors = self.membranes, asdict(self.membrane_errors)
+        return {
+            "v_rand": best.v_rand,
+            "v_rand_threshold": best.v_rand_threshold,
+            "v_info": best.v_info,
+            "v_info_threshold": best.v_info_threshold,
+            "at": {f"{t:g}": list(v) for t, v in best.at.items()},
+            **errors,
+            "variation_of_information": errors["split"] + errors["merged"],
+            "pixel_error": self.pixel_error,
+            "membrane_dice": _number(self.dice[0]),
         }
 
 
 @dataclass(frozen=True)
 class ImageScore:
-    """One image: its place in the data set, name, score (see `Scores`) and share of wrong pixels."""
+    """One image: its place in the data set, name, score (see `Scores`), share of wrong pixels and what else there is.
+
+    average_precision is that of its cells at an IoU of 0.5, v_rand at the threshold that is best for the whole set.
+    """
 
     index: int
     name: str
     score: float
     pixel_error: float
+    boundary_f1: float | None = None
+    average_precision: float | None = None
+    v_rand: float | None = None
+
+    @property
+    def rank(self) -> tuple[float, float, float]:
+        """What images are ordered by, the worst first: AP of the cells or V_rand where there is one, then the score."""
+        first = self.v_rand if self.average_precision is None else self.average_precision
+        return (self.score if first is None else first, self.score, -self.pixel_error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,10 +177,12 @@ class Evaluation(Scores):
     images: list[ImageScore]
     baselines: dict[str, Scores]
     coding: Coding
+    tolerance: float  # of the boundaries, in pixels
 
     def worst(self, count: int) -> list[ImageScore]:
-        """The `count` images with the lowest scores, the worst first."""
-        return sorted(self.images, key=lambda image: (image.score, -image.pixel_error))[:count]
+        """The `count` worst images, the worst first: by the AP of their cells at an IoU of 0.5 where there are cells,
+        by V_rand where membranes are scored, else by their score."""
+        return sorted(self.images, key=lambda image: image.rank)[:count]
 
     def to_json(self) -> dict[str, Any]:
         """A form for `json.dumps` without NaN: None stands where a number has no meaning.
@@ -112,26 +193,33 @@ class Evaluation(Scores):
         mean_iou_cells       None for more than two classes
         mean_iou_classes, pixel_error
         iou, dice, precision, recall    a list each, one number a class
+        boundary_f1          of the foreground, averaged over the images; None for more than two classes
+        boundary_tolerance   in pixels
+        instances            None where the masks number no cells; else true, predicted (numbers of cells),
+                             mean_average_precision, average_precision and matched: {"0.5": AP, ... "0.95": AP}, and
+                             how many predicted cells match a true one
+        membranes            None unless asked for; else v_rand, v_rand_threshold, v_info, v_info_threshold,
+                             at {threshold: [V_rand, V_info]}, and at the threshold 0.5 rand_error,
+                             adapted_rand_error, split, merged (bits), variation_of_information (their sum),
+                             warping_error, splits, mergers (an image), pixel_error, membrane_dice
         confusion            pixel counts, one list a true class, in it one number a predicted class
-        baselines            {name: mean_iou_cells, mean_iou_classes, pixel_error, iou, dice, precision, recall}
-        images               [{name, score, pixel_error}], the worst first
+        baselines            {name: mean_iou_cells ... membranes, as above}
+        images               [{name, score, pixel_error, boundary_f1, average_precision, v_rand}], the worst first
         """
         return {
             "count": len(self.images),
             "masks": self.coding.describe(),
             "classes": self.class_names,
             **super().to_json(),
+            "boundary_tolerance": self.tolerance,
             "confusion": self.confusion.tolist(),
             "baselines": {name: scores.to_json() for name, scores in self.baselines.items()},
-            "images": [
-                {"name": image.name, "score": image.score, "pixel_error": image.pixel_error}
-                for image in self.worst(len(self.images))
-            ],
+            "images": [_without_index(image) for image in self.worst(len(self.images))],
         }
 
     def tables(self, worst: int = 5) -> list[Table]:
         """What is shown: scores with baselines, the confusion of classes, the worst images."""
-        return [_summary(self), _classes(self), _confusion(self), _worst(self, worst)]
+        return tables.of(self, worst)
 
     def __repr__(self) -> str:
         return "\n\n".join(table.text() for table in self.tables())
@@ -146,6 +234,10 @@ def evaluate(
     masks: Sequence[np.ndarray] | None = None,
     *,
     names: Sequence[str] | None = None,
+    tile: int | tuple[int, int] | None = None,
+    tta: bool = False,
+    tolerance: float = TOLERANCE,
+    membranes: bool = False,
     progress: Callable[[int], object] | None = None,
 ) -> Evaluation:
     """Predict every image and hold it against its mask.
@@ -153,27 +245,80 @@ def evaluate(
     images: a Dataset, or arrays (H, W), (H, W, C) or (C, H, W) as they come from files; then
     masks: one array (H, W), or (H, W, 3) for colours, an image, read as the model's training masks were.
     names: of the images, for messages and the list of the worst.
+    tile, tta: as in `predict`.
+    tolerance: of the boundary F1 of two classes, in pixels.
+    membranes: score V_rand, V_info and what else the ISBI 2012 challenge asks of a map of cells and membranes, too: of
+        two classes the background is the membrane.
     progress: called after each image with the number done.
 
-    Scores refer to the masks as they are given: touching cells are not parted.
+    Where masks number the cells, the cells of `label_instances` are matched with them, and those of the baselines,
+    which are the connected pieces of their foreground. All scores refer to the masks as they are given: touching cells
+    are not parted.
     Raises UsageError or DataError (ValueErrors) where images, masks and model do not fit each other.
     """
     dataset = _as_dataset(model, images, masks, names)
     _check_classes(model, dataset)
-    predicted = []
-    for i in range(len(dataset)):
-        predicted.append(_predicted_classes(model, dataset, i))
+    truths = _truths(dataset, tolerance, membranes)
+    found = []
+    for i, truth in enumerate(truths):
+        p = _predicted(model, dataset, i, tile, tta)
+        found.append(single.of_probabilities(p, class_map(p, model.coding), truth))
         if progress is not None:
             progress(i + 1)
-    scores, errors = _scores(predicted, dataset)
-    found = zip(dataset.names, scores.image_scores, errors, strict=True)
+    scores = pooled(found)
     return Evaluation(
-        confusion=scores.confusion,
-        image_scores=scores.image_scores,
+        **vars(scores),
         class_names=_all_class_names(dataset.coding),
-        images=[ImageScore(i, name, float(score), error) for i, (name, score, error) in enumerate(found)],
-        baselines={name: _scores(found, dataset)[0] for name, found in metrics.baseline_predictions(dataset).items()},
+        images=[_image_score(i, dataset.names[i], one, scores) for i, one in enumerate(found)],
+        baselines={
+            name: pooled([single.of_mask(mask, truth) for mask, truth in zip(predicted, truths, strict=True)])
+            for name, predicted in metrics.baseline_predictions(dataset).items()
+        },
         coding=dataset.coding,
+        tolerance=tolerance,
+    )
+
+
+def pooled(images: Sequence[Single]) -> Scores:
+    """The scores of a set from those of its images."""
+    first = images[0]
+    each = [image.boundary_f1 for image in images if image.boundary_f1 is not None]
+    v = [image.v for image in images if image.v is not None]
+    errors = [image.errors for image in images if image.errors is not None]
+    matches = [image.matches for image in images if image.matches is not None]
+    return Scores(
+        confusion=np.sum([image.confusion for image in images], axis=0),
+        image_scores=np.array([image.score for image in images]),
+        boundary_f1=None if first.boundary_f1 is None else float(np.mean(each)),
+        matches=None if first.matches is None else sum(matches[1:], start=matches[0]),
+        membranes=best_of(v) if v else None,
+        membrane_errors=mean_errors(errors) if errors else None,
+    )
+
+
+def _truths(dataset: Dataset, tolerance: float, membranes: bool) -> list[Truth]:
+    """What the predictions are held against. UsageError where a score was asked for that the masks do not allow."""
+    classes = dataset.coding.scored_classes
+    if membranes and classes != 2:
+        raise UsageError(
+            f"membranes are scored where masks hold two classes, membrane and cell, and these have {classes} "
+            f"({dataset.coding.describe()})"
+        )
+    if not 0 <= tolerance < math.inf:
+        raise UsageError(f"the tolerance is a number of pixels, 0 or more, not {tolerance}")
+    ids = itertools.repeat(None, len(dataset)) if dataset.ids is None else dataset.ids
+    return [Truth(truth, classes, each, tolerance, membranes) for truth, each in zip(dataset.truth, ids, strict=True)]
+
+
+def _image_score(index: int, name: str, one: Single, scores: Scores) -> ImageScore:
+    return ImageScore(
+        index,
+        name,
+        float(one.score),
+        metrics.pixel_error(one.confusion),
+        one.boundary_f1,
+        None if one.matches is None else float(one.matches.average_precision[0]),
+        None if one.v is None or scores.membranes is None else one.v[scores.membranes.v_rand_threshold][0],
     )
 
 
@@ -193,10 +338,11 @@ def _check_classes(model: UNet, dataset: Dataset) -> None:
     """Two classes are background and foreground, whatever stands for them; of more, the order counts."""
     if not len(dataset):
         raise UsageError("there is no image to evaluate on")
-    classes = dataset.coding.classes
-    if classes != max(model.out_channels, 2):
+    classes = dataset.coding.scored_classes
+    known = max(model.out_channels, 2) if model.coding is None else model.coding.scored_classes
+    if classes != known:
         raise UsageError(
-            f"the model tells {max(model.out_channels, 2)} classes apart, the masks have {classes} "
+            f"the model tells {known} classes apart, the masks have {classes} "
             f"({dataset.coding.describe()}): these masks are not of the kind that it was trained on"
         )
     if classes > 2 and model.coding not in (None, dataset.coding):
@@ -206,96 +352,28 @@ def _check_classes(model: UNet, dataset: Dataset) -> None:
         )
 
 
-def _predicted_classes(model: UNet, dataset: Dataset, i: int) -> np.ndarray:
-    """Class indices (H, W) of image i; a byte a pixel, since those of all images are held in memory."""
+def _predicted(model: UNet, dataset: Dataset, i: int, tile: int | tuple[int, int] | None, tta: bool) -> np.ndarray:
+    """Probabilities (K, H, W) of image i."""
     try:
-        return predict(model, dataset.raw[i], channels_last=dataset.channels_last(i)).argmax(axis=0).astype(np.uint8)
+        return predict(model, dataset.raw[i], tile, tta, dataset.channels_last(i))
     except MemoryError as error:
         raise WorkFailed(f"{dataset.names[i]}: {error}") from None
     except ValueError as error:
         raise DataError(f"{dataset.names[i]}: {error}") from error
 
 
-def _scores(predicted: Sequence[np.ndarray], dataset: Dataset) -> tuple[Scores, list[float]]:
-    """Scores of predictions, and the share of wrong pixels of each image."""
-    classes = dataset.coding.classes
-    pairs = list(zip(predicted, dataset.truth, strict=True))
-    counts = [metrics.confusion(prediction, truth, classes) for prediction, truth in pairs]
-    each = [metrics.score([prediction], [truth], classes) for prediction, truth in pairs]
-    return Scores(np.sum(counts, axis=0), np.array(each)), [metrics.pixel_error(count) for count in counts]
-
-
 def _all_class_names(coding: Coding) -> list[str]:
     """Names of all classes, class 0 first, by what stands for them in the masks."""
-    if coding.classes > 2 or coding.kind == "colors":
+    if coding.scored_classes > 2 or coding.kind == "colors":
         first = f"{'colour' if coding.kind == 'colors' else 'value'} {coding.values[0]}"
         return [first, *class_names(coding)]
     values = [f" ({value})" for value in coding.values] or ["", ""]
     return [f"background{values[0]}", f"foreground{values[1]}"]
 
 
-def _summary(found: Evaluation) -> Table:
-    """One row a measure of the whole set, a column for the model and for each baseline."""
-    columns: list[Scores] = [found, *found.baselines.values()]
-    rows: dict[str, list[float | None]] = {
-        "mean IoU of cells": [scores.mean_iou_cells for scores in columns],
-        "mean IoU of classes": [scores.mean_iou_classes for scores in columns],
-        "pixel error": [scores.pixel_error for scores in columns],
-    }
-    shown = [(name, *map(_text, values)) for name, values in rows.items() if None not in values]
-    return Table((_images(len(found.images)), "model", *found.baselines), [shown])
-
-
-def _classes(found: Evaluation) -> Table:
-    """Four measures of each class, under the model's those of the baselines."""
-    truth = found.confusion.sum(axis=1)
-    sections = []
-    for k, name in enumerate(found.class_names):
-        measures = [_text(getattr(found, measure)[k]) for measure in MEASURES]
-        section = [(name, *measures, f"{truth[k] / truth.sum():.1%}")]
-        if len(found.class_names) <= MANY:
-            for baseline, scores in found.baselines.items():
-                section.append((f"  {baseline}", *(_text(getattr(scores, m)[k]) for m in MEASURES), ""))
-        sections.append(section)
-    if len(sections) > MANY:
-        sections = [[row for section in sections for row in section]]
-    return Table(("class", "IoU", "Dice", "precision", "recall", "of all pixels"), sections)
-
-
-def _confusion(found: Evaluation) -> Table:
-    """Where the pixels of each true class go; of many classes the most frequent mistakes."""
-    names, counts = found.class_names, found.confusion
-    if len(names) > MANY:
-        return _frequent_mistakes(names, counts)
-    rows = [
-        (name, *(f"{count / row.sum():.1%}" if row.sum() else "-" for count in row))
-        for name, row in zip(names, counts, strict=True)
-    ]
-    return Table(("true class, predicted as", *names), [rows])
-
-
-def _frequent_mistakes(names: list[str], counts: np.ndarray) -> Table:
-    wrong = counts * ~np.eye(len(counts), dtype=bool)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:MANY]
-    places = [np.unravel_index(place, wrong.shape) for place in order if wrong.flat[place]]
-    rows = [(names[i], names[j], f"{wrong[i, j] / counts[i].sum():.1%}") for i, j in places]
-    return Table(("true class", "most often mistaken for", "of its pixels"), [rows], left=2)
-
-
-def _worst(found: Evaluation, count: int) -> Table:
-    score = "IoU" if len(found.confusion) == 2 else "mean IoU"
-    rows = [(image.name, _text(image.score), _text(image.pixel_error)) for image in found.worst(count)]
-    return Table(("worst images", score, "pixel error"), [rows])
-
-
-def _images(count: int) -> str:
-    return "1 image" if count == 1 else f"{count} images"
-
-
-def _text(value: float | None) -> str:
-    """Three digits; a dash where there is no number: an absent class, say."""
-    return "-" if value is None or math.isnan(value) else f"{value:.3f}"
-
-
 def _number(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
+
+
+def _without_index(image: ImageScore) -> dict[str, Any]:
+    return {name: value for name, value in vars(image).items() if name != "index"}

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minunet.scores.overlaps import overlaps
+from minunet.scores.overlaps import Overlaps, overlaps
 
 THRESHOLDS = tuple(t / 100 for t in range(50, 100, 5))  # 0.5, 0.55 ... 0.95
 
@@ -53,6 +53,11 @@ class Matches:
         instances = self.predicted + self.true - self.true_positives
         return self.true_positives / instances if self.predicted + self.true else np.ones(len(self.thresholds))
 
+    @property
+    def mean_average_precision(self) -> float:
+        """Mean of `average_precision` over the thresholds."""
+        return float(np.mean(self.average_precision))
+
     def __add__(self, other: Matches) -> Matches:
         if self.thresholds != other.thresholds:
             raise ValueError(f"matches at {self.thresholds} and at {other.thresholds} do not add up")
@@ -69,12 +74,24 @@ def match(prediction: np.ndarray, truth: np.ndarray, thresholds: Sequence[float]
     if not all(0.5 <= t < 1 for t in thresholds):
         raise ValueError(f"thresholds must be at least 0.5 and below 1, not {thresholds}")
     shared = overlaps(prediction, truth)
-    both = (shared.predicted_labels[shared.row] != 0) & (shared.true_labels[shared.column] != 0)
-    row, column, pixels = shared.row[both], shared.column[both], shared.pixels[both]
-    iou = pixels / (shared.predicted[row] + shared.true[column] - pixels)
+    _, _, iou = _overlapping(shared)
     found = np.array([np.count_nonzero(iou > t) for t in thresholds], np.int64)
     predicted = int(np.count_nonzero(shared.predicted_labels))
     return Matches(thresholds, found, predicted, int(np.count_nonzero(shared.true_labels)))
+
+
+def matched(prediction: np.ndarray, truth: np.ndarray, threshold: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
+    """Labels (N,) of the predicted instances that match a true one, and of the true ones that they match."""
+    shared = overlaps(prediction, truth)
+    row, column, iou = _overlapping(shared)
+    return shared.predicted_labels[row[iou > threshold]], shared.true_labels[column[iou > threshold]]
+
+
+def _overlapping(shared: Overlaps) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Places of the predicted and of the true instance of each pair that overlaps, and its IoU."""
+    both = (shared.predicted_labels[shared.row] != 0) & (shared.true_labels[shared.column] != 0)
+    row, column, pixels = shared.row[both], shared.column[both], shared.pixels[both]
+    return row, column, pixels / (shared.predicted[row] + shared.true[column] - pixels)
 
 
 def average_precision(

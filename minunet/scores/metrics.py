@@ -141,13 +141,13 @@ def baselines(dataset: Dataset) -> dict[str, float]:
     Where the foreground of two classes covers more than half of the set, "all foreground" is
     added: there it is the floor that a model has to beat.
     """
-    truths, classes = dataset.truth, dataset.coding.classes
+    truths, classes = dataset.truth, dataset.coding.scored_classes
     return {name: score(found, truths, classes) for name, found in baseline_predictions(dataset).items()}
 
 
 def baseline_predictions(dataset: Dataset) -> dict[str, list[np.ndarray]]:
     """What each of the `baselines` takes the images for: class indices (H, W), one array an image."""
-    truths, classes = dataset.truth, dataset.coding.classes
+    truths, classes = dataset.truth, dataset.coding.scored_classes
     bright = [otsu_foreground(image) for image in dataset.raw]
     sides = np.array(_best_sides(bright, truths, classes))
     found = {

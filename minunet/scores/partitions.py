@@ -69,9 +69,13 @@ def v_info(prediction: np.ndarray, truth: np.ndarray) -> float:
     return foreground_shares(prediction, truth).v_info
 
 
-def rand_error(prediction: np.ndarray, truth: np.ndarray) -> float:
-    """Rand error of two labelled images over all pixels, 0 a segment like the others; 0 for fewer than two pixels."""
-    shares = _shares(prediction, truth)
+def rand_error(prediction: np.ndarray, truth: np.ndarray, foreground: bool = False) -> float:
+    """Rand error of two labelled images; 0 for fewer than two pixels.
+
+    Over all pixels, 0 a segment like the others; or with `foreground` as V_rand: where the truth is not 0, each pixel
+    of predicted background a segment of its own.
+    """
+    shares = _shares(prediction, truth, restricted=foreground, singles=foreground)
     pixels = int(shares.true.sum())
     agreements = pixels * (pixels - 1) + 2 * _pairs(shares.both) - _pairs(shares.predicted) - _pairs(shares.true)
     return 1 - agreements / (pixels * (pixels - 1)) if pixels > 1 else 0.0

@@ -211,6 +211,8 @@ def _check_description(description: Any, tensors: dict[str, np.ndarray]) -> None
 
 def with_later_options(found: dict[str, Any]) -> dict[str, Any]:
     """The recipe in a checkpoint, perhaps of an earlier version: what that lacks is filled in as it was then."""
+    if "score" not in found:
+        found = found | {"score": "iou"}  # there was no other
     if not isinstance(found.get("augment"), bool):
         return found
     later = ("largest_crop", "elastic", "foreground", "w0", "sigma", "class_weight")
@@ -221,6 +223,7 @@ def with_later_options(found: dict[str, Any]) -> dict[str, Any]:
 def terms(trainer: Trainer) -> dict[str, Any]:
     """What decides the bits of a run beside network and data; the same after a way through JSON."""
     chosen = {"crop": list(trainer.crop), "loss": trainer.loss_name, "weight_map": trainer.weight_map}
+    chosen |= {"score": trainer.score}
     recipe = asdict(trainer.recipe) | chosen
     recipe["seed"] = str(recipe["seed"])  # of any length
     backend = "cuda" if trainer.model.device == "cuda" else kernels.current_backend()
@@ -233,7 +236,7 @@ def terms(trainer: Trainer) -> dict[str, Any]:
 def fingerprint(trainer: Trainer) -> dict[str, np.ndarray]:
     """Names and digests of the images, as tensors: there may be more of them than a header has room for."""
     found: dict[str, np.ndarray] = {}
-    by_ids = trainer.weight_map or trainer.recipe.augment == "full"
+    by_ids = trainer.weight_map or trainer.recipe.augment == "full" or trainer.score == "ap"
     for kind, dataset in (("training", trainer.dataset), ("validation", trainer.validation)):
         names = [] if dataset is None else dataset.names
         text = "\0".join(names).encode("utf-8", "surrogateescape")

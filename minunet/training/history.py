@@ -13,7 +13,9 @@ class History:
 
     A record has step, steps, loss (mean since the record before), lr, images_per_second and
     seconds; where the validation images were looked at also score, validation_loss, predicted (the
-    share of each class in the predictions) and best. Record 0 is the network before its first step.
+    share of each class in the predictions) and best. Where the score is the mean AP of cells (see
+    scores/choice.py), ap50 (AP at an IoU of 0.5) and mean_iou stand beside it. Record 0 is the
+    network before its first step.
     """
 
     steps: int
@@ -50,8 +52,10 @@ class History:
 
         return curves_html(self)
 
-    def would_be_best(self, score: float) -> bool:
-        return self.best_score is None or score > self.best_score
+    def would_be_best(self, score: float, mean_iou: float = 0.0) -> bool:
+        """Of equal scores the higher mean IoU wins: a network that has only begun to learn finds no cell at all."""
+        best = self.best
+        return best is None or (score, mean_iou) > (best["score"], best.get("mean_iou", 0.0))
 
 
 @dataclass

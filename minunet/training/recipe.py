@@ -19,6 +19,7 @@ DEFAULT_LOSS, ONE_OUTPUT_LOSS = "ce+dice", "bce"  # the second for a network of 
 SCHEDULES = ("cosine", "step", "constant")
 AUGMENTATIONS = ("none", "flips", "full")
 CLASS_WEIGHTS = ("none", "balanced")
+SCORES = ("iou", "ap")
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Recipe:
     w0: float = 10.0  # of the weight map: how much more the narrowest gap counts
     sigma: float = 5.0  # of the weight map, pixels: how wide gaps may be
     class_weight: str = "none"  # one of CLASS_WEIGHTS; balanced: rare classes count as much as frequent ones
+    score: str | None = None  # one of SCORES, see scores/choice.py: the best model has the highest; None: by the masks
     patience: int | None = None  # looks at the validation images without a better one, then the run ends; None: no end
     seed: int = 0
 
@@ -65,6 +67,7 @@ class Recipe:
             ("schedule", SCHEDULES),
             ("augment", AUGMENTATIONS),
             ("class_weight", CLASS_WEIGHTS),
+            ("score", (None, *SCORES)),
         ):
             if getattr(self, name) not in known:
                 listed = ", ".join(word for word in known if word)

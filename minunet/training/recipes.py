@@ -6,7 +6,7 @@ Every one of them can be overridden. `Recipe` (recipe.py) explains the options o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from minunet.errors import UsageError
@@ -15,11 +15,17 @@ from minunet.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class Named:
-    """network: arguments of `UNet`; training: fields of `Recipe`. What is not here is as without a recipe."""
+    """network: arguments of `UNet`; training: fields of `Recipe`. What is not here is as without a recipe.
+
+    unnumbered: fields of `Recipe` that are added where masks do not number the cells
+    borders: whether of masks that do, borders are learned as a class of their own (`Dataset.with_borders`)
+    """
 
     summary: str
     network: Mapping[str, Any]
     training: Mapping[str, Any]
+    unnumbered: Mapping[str, Any] = field(default_factory=dict)
+    borders: bool = False
 
 
 RECIPES = {
@@ -40,9 +46,12 @@ RECIPES = {
         },
     ),
     "cells": Named(
-        "cells or nuclei that touch: gaps between them count more, all augmentation, crops where cells are",
+        "cells or nuclei that touch: their borders are a class of their own (where masks do not number the cells, gaps "
+        "between them count more), all augmentation, crops where cells are",
         {},
-        {"augment": "full", "weight_map": True, "foreground": 0.5},
+        {"augment": "full", "foreground": 0.5},
+        unnumbered={"weight_map": True},
+        borders=True,
     ),
     "membranes": Named(
         "cells that fill the image, with membranes between them, as in electron micrographs",
@@ -60,7 +69,12 @@ def named(name: str) -> Named:
     return RECIPES[name]
 
 
-def named_recipe(name: str | None = None, **options: Any) -> Recipe:
-    """The `Recipe` of this name, with these options instead of its own; without a name the defaults."""
-    chosen = {} if name is None else named(name).training
-    return Recipe(**{**chosen, **options})
+def named_recipe(name: str | None = None, numbered: bool = True, **options: Any) -> Recipe:
+    """The `Recipe` of this name, with these options instead of its own; without a name the defaults.
+
+    numbered: whether the masks number the cells.
+    """
+    if name is None:
+        return Recipe(**options)
+    chosen = named(name)
+    return Recipe(**{**chosen.training, **({} if numbered else chosen.unnumbered), **options})

@@ -26,7 +26,8 @@ def to_store(options: TrainOptions, trainer: Trainer) -> dict[str, Any]:
     """The options as they are in force, for a checkpoint: what was left open is filled in."""
     shape = trainer.model.architecture
     chosen = {name: shape[name] for name in ("features", "padding", "dropout")} | {"norm": shape["norm"] or "none"}
-    recipe = replace(trainer.recipe, crop=trainer.crop, loss=trainer.loss_name, weight_map=trainer.weight_map)
+    decided: dict[str, Any] = {"loss": trainer.loss_name, "weight_map": trainer.weight_map, "score": trainer.score}
+    recipe = replace(trainer.recipe, crop=trainer.crop, **decided)
     numbers = asdict(recipe) | {"seed": str(recipe.seed)}  # which may be longer than what JSON files may hold
     return {"options": _plain(asdict(options) | chosen | {"recipe": numbers, "asked": ()})}
 

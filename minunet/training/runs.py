@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from minunet import __version__
-from minunet.data import Dataset, PixelWeights, load_folder
+from minunet.data import Coding, Dataset, PixelWeights, class_map, load_folder
 from minunet.data.pixel_weights import weights_of
 from minunet.display import pictures
 from minunet.display.progress import Progress, progress, say
@@ -27,6 +27,7 @@ from minunet.training.history import State
 from minunet.training.interrupts import held_back
 from minunet.training.lock import Lock, cannot_write
 from minunet.training.memory_plan import within_memory
+from minunet.training.recipes import named
 from minunet.training.resume import resumed, to_store
 from minunet.training.train import WORKERS, History, Recipe, Trainer, evenly
 from minunet.unet import UNet
@@ -177,6 +178,8 @@ def prepare(options: TrainOptions, begun: Checkpoint | None = None) -> tuple[Tra
         target=options.target if stopped is None or stopped.coding is None else stopped.coding,
         preprocessing=None if origin is None else preprocessing_of(origin),
     )
+    if stopped is None:
+        options, dataset = as_named(options, dataset, origin)
     for line in describe(dataset):
         say(line)
     model = stopped or build_model(options, dataset, origin)
@@ -196,10 +199,25 @@ def prepare(options: TrainOptions, begun: Checkpoint | None = None) -> tuple[Tra
         "crop": trainer.crop,
         "loss": trainer.loss_name,
         "weight_map": trainer.weight_map,
+        "score": trainer.score,
         "training": training.names,
         "validation": [] if validation is None else validation.names,
     }
     return trainer, settings
+
+
+def as_named(options: TrainOptions, dataset: Dataset, origin: UNet | None) -> tuple[TrainOptions, Dataset]:
+    """What a named recipe makes of these masks: borders of numbered cells, or fields for masks that number none."""
+    if options.recipe_name is None:
+        return options, dataset
+    chosen = named(options.recipe_name)
+    if dataset.ids is None:
+        fields = {name: value for name, value in chosen.unnumbered.items() if name not in options.asked}
+        return replace(options, recipe=replace(options.recipe, **fields)), dataset
+    fitting = origin is None or origin.out_channels == Coding("borders").classes
+    if chosen.borders and fitting and not options.asked & {"target", "weight_map"}:
+        return options, dataset.with_borders()
+    return options, dataset
 
 
 def _stored(options: TrainOptions) -> dict[str, Any]:
@@ -219,7 +237,7 @@ def _split_in_words(training: Dataset, validation: Dataset | None, trainer: Trai
 
 def draw_run(folder: RunFolder, trainer: Trainer, history: History, baselines: dict[str, float]) -> None:
     """curves.png and preview.png."""
-    pictures.curves(folder.curves, history.records, baselines, score_name(trainer.dataset))
+    pictures.curves(folder.curves, history.records, baselines, trainer.score_name)
     shown = evenly(trainer.validation or trainer.dataset, PREVIEW_IMAGES)
     title = "training images" if trainer.validation is None else "validation images, not trained on"
     names = pictures.class_names(shown.coding)
@@ -248,7 +266,7 @@ class Reporter:
         self.folder, self.trainer, self.display = folder, trainer, display
         self.baselines, self.settings = baselines, settings
         self.keeper, self.begun = keeper, begun
-        self.score_name = score_name(trainer.dataset)
+        self.score_name = trainer.score_name
         self.records: list[dict[str, Any]] = []
         self.rate = 0.0
         self.saved_step: int | None = None
@@ -365,9 +383,10 @@ class Reporter:
     def _line(self, record: dict[str, Any]) -> str:
         loss = f"loss {record['loss']:.4f}" if "loss" in record else "untrained  "
         best = " *" if record.get("best") else "  "
+        iou = f", IoU {record['mean_iou']:.3f}" if "mean_iou" in record else ""
         return (
             f"step {record['step']:>{len(str(record['steps']))}}/{record['steps']}  {loss}  "
-            f"{self.score_name} {record['score']:.3f}{best}  ({_listed(self.baselines)})"
+            f"{self.score_name} {record['score']:.3f}{iou}{best}  ({_listed(self.baselines)})"
         )
 
 
@@ -476,18 +495,14 @@ def describe_training(name: str | None, trainer: Trainer) -> str:
     return ", ".join(words)
 
 
-def score_name(dataset: Dataset) -> str:
-    return "mean IoU of cells" if dataset.coding.classes == 2 else "mean IoU of classes"
-
-
 def preview_rows(model: UNet, dataset: Dataset, weights: PixelWeights | None = None) -> list[pictures.Row]:
     """Each image with what the model makes of it, and what its pixels count in the loss, for `pictures.overview`."""
     rows = []
     for i, (name, raw, truth) in enumerate(zip(dataset.names, dataset.raw, dataset.truth, strict=True)):
         p = predict(model, raw, channels_last=dataset.channels_last(i))
-        score = metrics.score([p.argmax(axis=0)], [truth], dataset.coding.classes)
+        score = metrics.score([class_map(p, dataset.coding)], [truth], dataset.coding.scored_classes)
         weight = None if weights is None else weights_of(dataset, i, weights)
-        rows.append(pictures.Row(name, raw, truth, p, f"IoU {score:.2f}", weight))
+        rows.append(pictures.Row(name, raw, truth, p, f"IoU {score:.2f}", weight, dataset.coding))
     return rows
 
 

@@ -20,12 +20,13 @@ import numpy as np
 
 from minunet import device, kernels, optim
 from minunet.autograd import Array, Tensor, no_grad
-from minunet.data import Augmentation, Batch, Dataset, PixelWeights, Sampler
+from minunet.data import Augmentation, Batch, Dataset, PixelWeights, Sampler, class_map
 from minunet.data.pixel_weights import balanced, weights_of
 from minunet.errors import UsageError, WorkFailed
+from minunet.instances.label import cells_of
 from minunet.nn import Dropout
 from minunet.prediction.predict import logits_of_padded, padded, probabilities
-from minunet.scores import metrics
+from minunet.scores import choice, metrics
 from minunet.training import budget, verdict
 from minunet.training.checkpoint import Keeper, read
 from minunet.training.finite import first_nonfinite, remedy
@@ -85,7 +86,8 @@ def fit(
     A model that lies on a GPU is trained there. Nobody waits for it before the next report: `progress` is told a loss
     that may be half a second old, and a loss or gradient that is not finite is found at the report.
     workers: threads that make batches ahead of the steps; the result is the same for any number. 0: no other thread.
-    recipe: a name in `minunet.training.recipes.RECIPES`, e.g. "cells": how to train; the network is the caller's.
+    recipe: a name in `minunet.training.recipes.RECIPES`, e.g. "cells": how to train; network and data are the caller's,
+        so for "cells" give `dataset.with_borders()` and a network of three outputs, where masks number the cells.
     options: the fields of `Recipe`, e.g. lr=0.02, batch_size=4, crop=256, loss="ce", augment="full"; they go before
         those of the named recipe.
 
@@ -96,7 +98,8 @@ def fit(
     Raises UsageError (a ValueError) where data, model and recipe do not fit each other, and
     WorkFailed where the loss, a gradient or a weight is no longer finite: it names the layer.
     """
-    trainer = Trainer(model, dataset, validation, named_recipe(recipe, **options), workers)
+    numbered = not isinstance(dataset, Dataset) or dataset.ids is not None
+    trainer = Trainer(model, dataset, validation, named_recipe(recipe, numbered, **options), workers)
     if resume and checkpoint is None:
         raise UsageError("resume needs the file to go on from: give checkpoint")
     begun = None
@@ -134,6 +137,8 @@ class Trainer:
         self.loss_name = recipe.loss or (ONE_OUTPUT_LOSS if model.out_channels == 1 else DEFAULT_LOSS)
         self.loss = loss_function(self.loss_name, model.out_channels)
         self.weight_map = with_weight_map(recipe, self.loss_name, dataset)
+        self.score = choice.choose(recipe.score, dataset if validation is None else validation)
+        self.score_name = choice.name(self.score, dataset.coding.scored_classes)
         self.weights = pixel_weights(recipe, self.weight_map, dataset)
         self.sampler = Sampler(
             dataset,
@@ -278,25 +283,33 @@ class Trainer:
         return Batch(found.x.astype(dtype, copy=False), found.target, weight)
 
     def validate(self) -> dict[str, Any]:
-        """Score, loss and share of each class on the validation images; nothing where there are none."""
+        """Scores, loss and share of each class on the validation images; nothing where there are none."""
         if self.validation is None:
             return {}
-        classes = self.validation.coding.classes
-        predicted, losses = [], []
+        coding = self.validation.coding
+        predicted, cells, losses = [], [], []
         for i, (x, target) in enumerate(zip(self.validation.images, self.validation.targets, strict=True)):
             whole = padded(self.model, x.astype(self.model.dtype, copy=False))
             image, truth, *weight = self._placed(whole, target[None], *self._validation_weight(i))
             logits = logits_of_padded(self.model, image, target.shape)
-            predicted.append(device.to_host(probabilities(logits).argmax(axis=0)))
+            p = probabilities(logits)
+            predicted.append(device.to_host(class_map(p, coding)))
+            if self.score == "ap":
+                cells.append(cells_of(device.to_host(p)))
             with no_grad():
                 losses.append(self.loss(logits[None], truth, *weight).data)
-        score = metrics.score(predicted, self.validation.truth, classes)
-        counts = np.sum([np.bincount(p.ravel(), minlength=classes) for p in predicted], axis=0)
+        iou = metrics.score(predicted, self.validation.truth, coding.scored_classes)
+        counts = np.sum([np.bincount(p.ravel(), minlength=coding.scored_classes) for p in predicted], axis=0)
         return {
-            "score": float(score),
+            **({"score": float(iou)} if self.score == "iou" else self._cell_scores(cells) | {"mean_iou": float(iou)}),
             "validation_loss": float(np.mean(device.numbers(losses))),
             "predicted": (counts / counts.sum()).tolist(),
         }
+
+    def _cell_scores(self, cells: list[np.ndarray]) -> dict[str, float]:
+        assert self.validation is not None
+        found = choice.matches(cells, self.validation)
+        return {"score": found.mean_average_precision, "ap50": float(found.average_precision[0])}
 
     def _validation_weight(self, i: int) -> list[Array]:
         """The weights (1, H, W) of validation image i, which its loss is told with; none where there are none."""
@@ -308,8 +321,8 @@ class Trainer:
 
     @cached_property
     def baselines(self) -> dict[str, float]:
-        """Scores on the validation images of what needs no learning."""
-        return {} if self.validation is None else metrics.baselines(self.validation)
+        """This score on the validation images of what needs no learning."""
+        return {} if self.validation is None else choice.baselines(self.score, self.validation)
 
     def run(
         self,
@@ -391,7 +404,7 @@ class Trainer:
         record |= timing if done == 0 else {}
         best = state.best
         if done and "score" in record:
-            record["best"] = history.would_be_best(record["score"])
+            record["best"] = history.would_be_best(record["score"], record.get("mean_iou", 0.0))
             if record["best"]:
                 best = {name: value.copy() for name, value in self.model.state_dict().items()}
         with held_back():  # the three belong together
@@ -496,10 +509,13 @@ def augmentation(recipe: Recipe) -> Augmentation | str | None:
 
 
 def with_weight_map(recipe: Recipe, loss: str, dataset: Dataset) -> bool:
-    """Whether gaps between cells count more: as asked for, else where masks hold instances and the loss has weights."""
+    """Whether gaps between cells count more: as asked for, else where masks hold instances and the loss has weights.
+
+    Not with borders, unless asked for: they keep cells apart already.
+    """
     if recipe.weight_map is None:
         return dataset.coding.kind == "instances" and loss != "dice"
-    if recipe.weight_map and dataset.coding.classes != 2:
+    if recipe.weight_map and dataset.coding.scored_classes != 2:
         raise UsageError(
             f"the weight map is for cells on a background, and the masks have {dataset.coding.classes} classes "
             f"({dataset.coding.describe()}): leave it out"

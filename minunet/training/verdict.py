@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minunet.data import Dataset
+from minunet.scores import metrics
 from minunet.training.history import History, is_constant
 
 if TYPE_CHECKING:
@@ -44,12 +45,25 @@ def at_the_end(history: History, trainer: Trainer) -> str | None:
     name, floor = max(trainer.baselines.items(), key=lambda item: item[1])
     if is_constant(best["predicted"]) and best["score"] <= floor:
         return f"this model is of no use: {_everywhere(best)}. {likely_cause(history, trainer)}"
+    if best["score"] <= floor and _finds_foreground(best, trainer):
+        return (
+            f"this model finds foreground, a mean IoU of {best['mean_iou']:.3f}, but tells cells apart no better than "
+            f"'{name}': its {trainer.score_name} is {best['score']:.3f}, that of '{name}' {floor:.3f}. Train longer "
+            "(--minutes), with the weight map or on borders (--target borders)"
+        )
     if best["score"] <= floor:
         return (
             f"this model is of little use: its score of {best['score']:.3f} is no better than {floor:.3f} for "
             f"'{name}', which needs no learning. {likely_cause(history, trainer)}"
         )
     return None
+
+
+def _finds_foreground(look: dict[str, Any], trainer: Trainer) -> bool:
+    """Whether a model that is judged by its cells would be of use where only the area counts."""
+    if "mean_iou" not in look or trainer.validation is None:
+        return False
+    return look["mean_iou"] > max(metrics.baselines(trainer.validation).values())
 
 
 def _everywhere(look: dict[str, Any]) -> str:

@@ -241,6 +241,7 @@ def operations(driver, launches):
         F.dropout(x(), 0.5, np.random.default_rng(0)), F.conv2d(x(), x(5, 3, 3, 3), x(5), 1),
         F.conv2d_relu(F.conv2d_relu(x(), x(5, 3, 3, 3), x(5), again=True), x(4, 5, 3, 3), x(4), keep=False),
         F.conv_transpose2d(x(), x(3, 5, 2, 2), x(5)), F.concat([x(), x()]), F.center_crop(x(), (5, 4)),
+        F.center_pad(x(), (9, 11)),
         F.batch_norm(x(), x(3), x(3), x(3).data, x(3).data, True),
         F.batch_norm_relu(x(), x(3), x(3), x(3).data, x(3).data, False),
         F.cross_entropy(x(), np.zeros((2, 8, 8), np.uint8), np.ones((2, 8, 8)), np.ones(3), ignore_index=255),

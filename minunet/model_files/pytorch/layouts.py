@@ -1,0 +1,103 @@
+"""The names that well-known networks give to their layers, and minunet's names of the same layers.
+
+A layout is what the names of a state_dict are recognised by, a translation of names, and what its network does
+otherwise than the names say. Every name that is translated is checked later, against the network that results: here
+nothing can be missing or be too much.
+
+article   the network that minunet has its own names from: padding "same", batch norm, resized skips. Without batch norm
+          these are the names of minunet itself, and the padding has to be told
+starred   the most-starred U-Net for PyTorch: skips padded; in old files the convolutions before batch norm have biases
+hub       the one of PyTorch's hub, for MRI of brains: what comes from below is first in every concatenation, and its
+          output has been through a sigmoid, so minunet's one logit stands for the same probability
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from minunet.model_files.tensor_file import FileFormatError
+
+Translate = Callable[[str], str | None]
+_BILINEAR = (
+    "found a U-Net whose up path is bilinear interpolation (its up1.up has no weights), which minunet does not have: "
+    "only the one with up-convolutions (bilinear=False) can be loaded"
+)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """name: of the layout.  translate: from its names to minunet's, None for what is left out.
+
+    options: of the UNet, beside what the shapes tell.  up_first: whether what comes from below is first in every
+    concatenation.
+    """
+
+    name: str
+    translate: Translate
+    options: dict[str, Any] = field(default_factory=lambda: {"padding": "same"})
+    up_first: bool = False
+
+
+def recognise(names: set[str]) -> Layout | None:
+    """The layout of a state_dict of these names, or None."""
+    if "inc.double_conv.0.weight" in names:
+        if "up1.conv.double_conv.0.weight" in names and "up1.up.weight" not in names:
+            raise FileFormatError(_BILINEAR)
+        return Layout("starred", _starred(_count(r"down(\d+)\.", names)), {"padding": "same", "skip_fit": "pad"})
+    if "encoder1.enc1conv1.weight" in names:
+        return Layout("hub", _hub(_count(r"encoder(\d+)\.", names)), up_first=True)
+    if "downs.0.conv.0.weight" in names:
+        normed = "downs.0.conv.1.running_mean" in names
+        return Layout("article", lambda name: name, {"padding": "same"} if normed else {})
+    return None
+
+
+def _count(pattern: str, names: set[str]) -> int:
+    """How many of 1, 2, ... stand in the names without a gap."""
+    found = {int(match[1]) for match in (re.match(pattern, name) for name in names) if match and len(match[1]) < 4}
+    return next(number for number in range(1, 1001) if number not in found) - 1
+
+
+def _starred(levels: int) -> Translate:
+    """inc, down1 ... downL (the last is the bottleneck), up1 ... upL from the bottom, outc."""
+
+    def translate(name: str) -> str | None:
+        if match := re.fullmatch(r"inc\.double_conv\.(.+)", name):
+            return f"downs.0.conv.{match[1]}"
+        if match := re.fullmatch(r"down(\d{1,3})\.maxpool_conv\.1\.double_conv\.(.+)", name):
+            level = int(match[1])
+            return f"downs.{level}.conv.{match[2]}" if level < levels else f"bottleneck.conv.{match[2]}"
+        if match := re.fullmatch(r"up(\d{1,3})\.up\.(.+)", name):
+            return f"ups.{2 * int(match[1]) - 2}.{match[2]}"
+        if match := re.fullmatch(r"up(\d{1,3})\.conv\.double_conv\.(.+)", name):
+            return f"ups.{2 * int(match[1]) - 1}.conv.{match[2]}"
+        if match := re.fullmatch(r"outc\.conv\.(.+)", name):
+            return f"final_conv.{match[1]}"
+        return name
+
+    return translate
+
+
+_POSITIONS = {"conv1": 0, "norm1": 1, "conv2": 3, "norm2": 4}
+
+
+def _hub(levels: int) -> Translate:
+    """encoder1 ... encoderL from the top, bottleneck, upconvL and decoderL ... upconv1 and decoder1, conv."""
+
+    def translate(name: str) -> str | None:
+        if match := re.fullmatch(r"encoder(\d{1,3})\.enc\1(conv1|norm1|conv2|norm2)\.(.+)", name):
+            return f"downs.{int(match[1]) - 1}.conv.{_POSITIONS[match[2]]}.{match[3]}"
+        if match := re.fullmatch(r"bottleneck\.bottleneck(conv1|norm1|conv2|norm2)\.(.+)", name):
+            return f"bottleneck.conv.{_POSITIONS[match[1]]}.{match[2]}"
+        if match := re.fullmatch(r"upconv(\d{1,3})\.(.+)", name):
+            return f"ups.{2 * (levels - int(match[1]))}.{match[2]}"
+        if match := re.fullmatch(r"decoder(\d{1,3})\.dec\1(conv1|norm1|conv2|norm2)\.(.+)", name):
+            return f"ups.{2 * (levels - int(match[1])) + 1}.conv.{_POSITIONS[match[2]]}.{match[3]}"
+        if match := re.fullmatch(r"conv\.(.+)", name):
+            return f"final_conv.{match[1]}"
+        return name
+
+    return translate
