@@ -324,7 +324,7 @@ def test_membranes_are_those_of_the_function():
 def test_tiles_and_turns_change_no_score_here(monkeypatch):
     asked = []
     predict = evaluation.predict
-    monkeypatch.setattr(evaluation, "predict", lambda *given: asked.append(given[3:]) or predict(*given))
+    monkeypatch.setattr(evaluation, "predict", lambda *given: asked.append(given[2:4]) or predict(*given))
     dataset = from_arrays([SEEN], [CELLS], "instances")
     plain, other = mn.evaluate(thresholds(100), dataset), mn.evaluate(thresholds(100), dataset, tile=8, tta=True)
     assert asked == [(None, False), (8, True)]
