@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .data import elastic_deform, separate_touching, weight_map
     from .display.explanation import explain
     from .display.notebook import show
+    from .display.trace import trace
     from .gradient_check import gradcheck
     from .instances.label import label_instances
     from .model_files.pytorch.load import load_torch
@@ -52,6 +53,7 @@ _LATER = {
     "save": "model_files.weights",
     "separate_touching": "data",
     "show": "display.notebook",
+    "trace": "display.trace",
     "v_info": "scores.partitions",
     "v_rand": "scores.partitions",
     "warping_error": "scores.warping",
@@ -87,6 +89,7 @@ __all__ = [
     "separate_touching",
     "set_num_threads",
     "show",
+    "trace",
     "use_backend",
     "v_info",
     "v_rand",
