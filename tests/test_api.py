@@ -71,13 +71,13 @@ weight_map(labels, w0=10.0, sigma=5.0, class_weight=None)
 separate_touching(labels)
 elastic_deform(image, labels, weight, sigma=10.0, grid=3, rng=...)
 load_torch(path, mapping=None)
-export(model, path, to=..., size=...)
+export(model, path, to)
 trace()
 glassbox(model, image, mask=None, path=None)
 FileFormatError
 label_instances(probability, threshold=0.5, min_size=...)
 """
-COMING = {"load_torch", "export", "glassbox"}  # promised, and checked from the day on that they are there
+COMING = {"glassbox"}  # promised, and checked from the day on that they are there
 PROMISES = CONTRACT.replace("\\\n", "").split("\n")[1:-1]
 
 
