@@ -20,7 +20,7 @@ from minunet.errors import UsageError
 from minunet.nn import BatchNorm2d, Conv2d, ReLU
 
 if TYPE_CHECKING:
-    from minunet.unet import DoubleConv, UNet
+    from minunet.unet import UNet
 
 READ, CONV, UP, POOL, RESIZE, WRITE = range(6)  # the kinds of layers, as the C code numbers them
 NOTHING = np.zeros(0, np.float32)
@@ -53,7 +53,7 @@ class Network(list[Layer]):
 
     def __init__(self, model: UNet, size: Sequence[int]) -> None:
         super().__init__()
-        x = self._add(READ, (), *size, model.in_channels, begins=True)
+        x = self._add(READ, (), size[0], size[1], model.in_channels, begins=True)
         skips: list[int] = []
         for block in model.downs:
             x = self._double_conv(block, x if not skips else self._pool(x))
@@ -61,7 +61,7 @@ class Network(list[Layer]):
         x = self._double_conv(model.bottleneck, self._pool(x))
         for step, skip in enumerate(reversed(skips)):
             x = self._double_conv(model.ups[2 * step + 1], skip, self._up(model, step, x, skip))
-        final = {"weight": _array(model.final_conv.weight), "bias": _array(model.final_conv.bias)}
+        final: dict[str, Any] = {"weight": _array(model.final_conv.weight), "bias": _array(model.final_conv.bias)}
         x = self._add(CONV, (x,), self[x].height, self[x].width, model.out_channels, **final)
         self._add(WRITE, (x,), self[x].height, self[x].width, model.out_channels)
 
@@ -75,8 +75,9 @@ class Network(list[Layer]):
 
     def _up(self, model: UNet, step: int, source: int, skip: int) -> int:
         """The up-convolution, and where halving dropped a row or column the resize to the skip's size."""
-        layer, x, wanted = model.ups[2 * step], self[source], self[skip]
-        arrays = {"weight": _array(layer.weight), "bias": _array(layer.bias)}
+        layer: Any = model.ups[2 * step]  # a ConvTranspose2d
+        x, wanted = self[source], self[skip]
+        arrays: dict[str, Any] = {"weight": _array(layer.weight), "bias": _array(layer.bias)}
         up = self._add(UP, (source,), 2 * x.height, 2 * x.width, wanted.channels, **arrays, begins=True)
         if model.padding == "valid" or (self[up].height, self[up].width) == (wanted.height, wanted.width):
             return up
@@ -88,8 +89,8 @@ class Network(list[Layer]):
             )
         return self._add(RESIZE, (up,), wanted.height, wanted.width, wanted.channels)
 
-    def _double_conv(self, block: DoubleConv, *sources: int) -> int:
-        layers = list(block.conv)
+    def _double_conv(self, block: Any, *sources: int) -> int:
+        layers = list(block.conv)  # of a minunet.unet.DoubleConv
         over = sources[0] if len(sources) == 2 else None
         for place, conv in enumerate(layers):
             if not isinstance(conv, Conv2d):
@@ -99,7 +100,7 @@ class Network(list[Layer]):
             x = self[sources[-1]]  # of two the up-convolution: a skip may be larger, and is then cropped
             smaller = 2 - 2 * conv.padding
             relu = any(isinstance(layer, ReLU) for layer in layers[place + 1 : place + 3])
-            arrays = {"weight": _array(weight), "bias": _array(bias), "relu": relu}
+            arrays: dict[str, Any] = {"weight": _array(weight), "bias": _array(bias), "relu": relu}
             size = (x.height - smaller, x.width - smaller, weight.shape[0])
             sources = (self._add(CONV, sources, *size, **arrays, over=None if len(sources) == 2 else over),)
         return sources[0]
@@ -113,5 +114,6 @@ class Network(list[Layer]):
         return np.split(layer.weight, list(accumulate(self.inputs(layer)))[:-1], axis=1)
 
 
-def _array(parameter: Tensor) -> np.ndarray:
+def _array(parameter: Tensor | None) -> np.ndarray:
+    assert parameter is not None, "a convolution without batch norm has a bias"
     return np.asarray(to_host(parameter.data), np.float32)
