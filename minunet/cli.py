@@ -461,8 +461,10 @@ def _add_bench(commands: Any) -> None:
 
 
 def _add_exercises(commands: Any) -> None:
-    parser = _command(commands, "exercises", "thirty operations with a fault in each, to be found", None)
-    actions = parser.add_subparsers(title="what to do", metavar="ACTION", required=True)
+    parser = _command(commands, "exercises", "thirty operations with a fault in each, to be found",
+                      _exercises("list_command", "folder"))  # fmt: skip
+    parser.set_defaults(folder=None)
+    actions = parser.add_subparsers(title="what to do", metavar="ACTION")
     action = _command(actions, "list", "show all exercises", _exercises("list_command", "folder"))
     action.add_argument("folder", metavar="FOLDER", type=Path, nargs="?", help="show what is solved there")
     action = _command(actions, "start", "write the file of exercise N into a folder",

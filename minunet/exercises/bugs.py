@@ -49,15 +49,19 @@ class Exercise:
         return self.name.rpartition(".")[2]
 
     @property
+    def label(self) -> str:
+        """How the operation is spoken of: that of a kernel with its room, "relu.backward"."""
+        return f"{self.module.split('.')[-2]}.{self.name}" if self.module.startswith("minunet.kernels.") else self.name
+
+    @property
     def file(self) -> str:
         """The file of the repository that the operation stands in, as its readers know it."""
         return self.module.replace("minunet.kernels.", "kernels.").replace(".", "/") + ".py"
 
     @property
     def learners_file(self) -> str:
-        """Name of the learner's file, "04_SGD_step.py"."""
-        where = f"{self.module.split('.')[-2]}_" if self.module.startswith("minunet.kernels.") else ""
-        return f"{self.number:02}_{where}{self.name.replace('.', '_').strip('_')}.py"
+        """Name of the learner's file, "29_SGD_step.py"."""
+        return f"{self.number:02}_{self.label.replace('.', '_').strip('_')}.py"
 
 
 EXERCISES: tuple[Exercise, ...] = (

@@ -27,27 +27,26 @@ def list_command(folder: Path | None) -> None:
     """All exercises, with a learner's progress where a folder is given."""
     progress = Progress(folder) if folder is not None else None
     print(f"{len(EXERCISES)} operations of minunet, each with one fault to find. Take them in any order.\n")
-    print(f"{'':6} {'':2}  {'operation':33}{'of':37}")
     for exercise in EXERCISES:
-        print(f"{_state(exercise, progress):6} {exercise.number:2}  {exercise.name:33}{exercise.file:35}"
-              f"{'*' if exercise.loss_falls else ''}".rstrip())  # fmt: skip
+        mark = "*" if exercise.loss_falls else " "
+        print(f"{_state(exercise, progress)}{mark} {exercise.number:2}  {exercise.label:33}{exercise.file}")
     marked = sum(exercise.loss_falls for exercise in EXERCISES)
-    print(f"\n* The loss will not tell you: with {marked} of the faults a small network's loss still falls.")
-    if progress is not None:
-        print(f"{sum(progress.solved.values())} of {len(EXERCISES)} solved.")
-    else:
+    print(f"\n* The loss will not tell you: it falls all the same, with {marked} of the faults.")
+    if progress is None:
         print("\nBegin:    minunet exercises start 1 FOLDER")
+    else:
+        print(f"  {sum(progress.solved.values())} of {len(EXERCISES)} solved (x), {len(progress.solved)} begun (.)")
 
 
 def _state(exercise: Exercise, progress: Progress | None) -> str:
     solved = None if progress is None else progress.solved.get(exercise.number)
-    return "" if solved is None else "solved" if solved else "begun"
+    return {None: "  ", False: ". ", True: "x "}[solved]
 
 
 def start_command(number: int, folder: Path, overwrite: bool) -> None:
     exercise = exercise_of(number)
     file = start(exercise, folder, overwrite)
-    print(f"Exercise {number}: {exercise.name} of {exercise.file}\n")
+    print(f"Exercise {number}: {exercise.label} of {exercise.file}\n")
     print(fill(f"What was seen: {exercise.symptom}", WIDTH))
     print(f"\nmend      {printable(str(file))}\nthen      minunet exercises check {printable(str(folder))}")
     print(f"stuck?    minunet exercises hint {number}")
@@ -66,10 +65,10 @@ def check_command(folder: Path, number: int | None) -> None:
         print(indent("\n".join(lines[:SHOWN] + ["..."] * (len(lines) > SHOWN)), "    ") + "\n")
     if wrong is None:
         solved = sum(Progress(folder).solved.values())
-        print(f"Exercise {exercise.number}, {exercise.name}: right, in every case. {solved} of {len(EXERCISES)} solved.")
+        print(f"Exercise {exercise.number}, {exercise.label}: right, in every case. {solved} of {len(EXERCISES)} solved.")
         print(f"What the fault was:  minunet exercises solution {exercise.number}")
         return
-    print(f"Exercise {exercise.number}, {exercise.name}: not yet. The first that is wrong:\n")
+    print(f"Exercise {exercise.number}, {exercise.label}: not yet. The first that is wrong:\n")
     print(indent(printable("\n".join(wrong), keep="\n"), "  "), flush=True)
     print()
     raise WorkFailed(f"exercise {exercise.number} is not solved; {printable(str(file))}")

@@ -25,7 +25,7 @@ from .bugs import EXERCISES, Exercise
 from .scenarios import Item
 from .source import installed
 
-MEMORY, OUTPUT = 4 << 30, 1 << 24  # bytes that a learner's file may take, and print
+MEMORY, OUTPUT = 2 << 30, 1 << 24  # bytes that a learner's file may take more, and print
 
 
 class Wrong(Exception):
@@ -92,8 +92,8 @@ def compare(found: Item, right: Item) -> None:
     if not wrong.any():
         return
     at = tuple(int(i) for i in np.argwhere(wrong)[0])
-    lines = [*head, f"index     {list(at)} of shape {b.shape}",
-             f"expected  {b[at]!s}", f"found     {a[at]!s}"]  # fmt: skip
+    place = [f"index     {list(at)} of shape {b.shape}"] if at else []
+    lines = [*head, *place, f"expected  {b[at]!s}", f"found     {a[at]!s}"]
     if found.slope is not None:
         lines.append(f"numeric   {found.slope(at):.6g}, the central difference of your own forward pass")
     raise Wrong(*lines, f"in all    {np.count_nonzero(wrong)} of {b.size} numbers are wrong", tensor=right.tensor)
@@ -149,10 +149,16 @@ def limit() -> None:
         import resource
     except ImportError:  # Windows has none
         return
-    for kind, most in ((resource.RLIMIT_AS, MEMORY), (resource.RLIMIT_FSIZE, OUTPUT)):
-        _, hard = resource.getrlimit(kind)
-        with contextlib.suppress(ValueError, OSError):  # macOS refuses RLIMIT_AS below what is mapped already
-            resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+    bound(resource, resource.RLIMIT_FSIZE, OUTPUT)
+    with contextlib.suppress(OSError):  # only Linux tells; the pool of arrays has reserved many addresses by now
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        bound(resource, resource.RLIMIT_AS, pages * resource.getpagesize() + MEMORY)
+
+
+def bound(resource: Any, kind: int, most: int) -> None:
+    """Set a limit of this process, but none above the one that is there."""
+    _, hard = resource.getrlimit(kind)
+    resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
 def main(arguments: Iterable[str]) -> None:
