@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .data import elastic_deform, separate_touching, weight_map
     from .display.explanation import explain
     from .display.notebook import show
+    from .display.trace import trace
     from .gradient_check import gradcheck
     from .instances.label import label_instances
     from .model_files.pytorch.load import load_torch
@@ -46,12 +47,13 @@ _LATER = {
     "gradcheck": "gradient_check",
     "label_instances": "instances.label",
     "load": "model_files.weights",
-    "membrane_scores": "scores.membranes",
     "load_torch": "model_files.pytorch.load",
+    "membrane_scores": "scores.membranes",
     "predict_large": "prediction.large",
     "save": "model_files.weights",
     "separate_touching": "data",
     "show": "display.notebook",
+    "trace": "display.trace",
     "v_info": "scores.partitions",
     "v_rand": "scores.partitions",
     "warping_error": "scores.warping",
@@ -87,6 +89,7 @@ __all__ = [
     "separate_touching",
     "set_num_threads",
     "show",
+    "trace",
     "use_backend",
     "v_info",
     "v_rand",

@@ -22,7 +22,7 @@ VJP = Callable[[Array], Array]
 class Tensor:
     """An array that remembers how it was computed.
 
-    data: the array.  Lists and Python numbers become float32, arrays keep their dtype.
+    data: the array, `shape` and `dtype` are its own.  Lists and Python numbers become float32, arrays keep their dtype.
     requires_grad: whether backward() leaves a gradient in `.grad`; needs a floating dtype, else TypeError.
     """
 
@@ -30,8 +30,7 @@ class Tensor:
     __array_priority__ = 1000  # array + tensor is left to Tensor.__radd__
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
-        if isinstance(data, Tensor):
-            data = data.data
+        data = data.data if isinstance(data, Tensor) else data
         array = data if hasattr(data, "ndim") else np.asarray(data, np.float32)
         array = np.asarray(array) if isinstance(array, np.generic) else array  # NumPy's numbers become 0-d arrays
         if requires_grad and array.dtype.kind != "f":
@@ -43,12 +42,9 @@ class Tensor:
         self.requires_grad = requires_grad
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return self.data.shape
-
+    def shape(self) -> tuple[int, ...]: return self.data.shape  # fmt: skip
     @property
-    def dtype(self) -> np.dtype:
-        return self.data.dtype
+    def dtype(self) -> np.dtype: return self.data.dtype  # fmt: skip
 
     def numpy(self) -> Array:
         """The array itself, not a copy."""
@@ -72,11 +68,10 @@ class Tensor:
         """
         if not self.requires_grad:
             raise RuntimeError("backward() on a tensor that does not depend on anything that requires a gradient")
-        if grad is None:
-            if self.data.size != 1:
-                raise ValueError(f"backward() on a tensor of shape {self.shape} needs `grad`, an array of that shape")
-            grad = np.ones_like(self.data)
-        walk(self.node or self, check(grad.data if isinstance(grad, Tensor) else grad, self, "backward"))
+        if grad is None and self.data.size != 1:
+            raise ValueError(f"backward() on a tensor of shape {self.shape} needs `grad`, an array of that shape")
+        grad = np.ones_like(self.data) if grad is None else grad.data if isinstance(grad, Tensor) else grad
+        walk(self.node or self, check(grad, self, "backward"))
 
     # How it shows itself, in Python and in a notebook.
     def __repr__(self): return display.tensor_text(self)  # fmt: skip
@@ -123,10 +118,11 @@ def record(name: str, output: Array, inputs: Sequence[Tensor], vjps: Sequence[VJ
     upstream: what all of them need of that gradient, computed once: they get its result instead.
     """
     result = Tensor(output)
+    for observer in state.observers:
+        vjps, upstream = observer(name, result, inputs, vjps, upstream)
     if grad_enabled() and any(t.requires_grad for t in inputs):
         edges = [(t.node or t, vjp) for t, vjp in zip(inputs, vjps, strict=True) if t.requires_grad]
-        result.node = Node(name, output, edges, upstream)
-        result.requires_grad = True
+        result.node, result.requires_grad = Node(name, output, edges, upstream), True
     return result
 
 
@@ -179,22 +175,33 @@ def check(grad: Array, of: "Node | Tensor", name: str) -> Array:
     return grad
 
 
-_state = threading.local()
+class State(threading.local):
+    """What is in force in a thread.
+
+    enabled: whether a graph is recorded.  observers: functions that see every operation, and what of it is recorded;
+    `display.observing.observe` puts them there.
+    """
+
+    enabled = True
+    observers: tuple[Callable, ...] = ()
+
+
+state = State()
 
 
 def grad_enabled() -> bool:
     """Whether operations of this thread record a graph."""
-    return getattr(_state, "enabled", True)
+    return state.enabled
 
 
 @contextmanager
 def no_grad() -> Iterator[None]:
     """Inside the ``with`` block operations of this thread record no graph."""
-    previous, _state.enabled = grad_enabled(), False
+    previous, state.enabled = state.enabled, False
     try:
         yield
     finally:
-        _state.enabled = previous
+        state.enabled = previous
 
 
 from . import functional as F  # noqa: E402  (the one way back up: operators, and the sum of two gradients)

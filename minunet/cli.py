@@ -420,7 +420,10 @@ def _add_export(commands: Any) -> None:
     parser.add_argument("--out", metavar="PATH", type=Path, required=True, help="file to write")
     # Options that are not given are absent, so that the target's own defaults hold.
     options = parser.add_argument_group("options of some targets", argument_default=argparse.SUPPRESS)
-    options.add_argument("--size", type=_size, metavar="HxW", help="onnx: of the image (default: any)")
+    options.add_argument("--size", type=_size, metavar="HxW", help="of the image; onnx: default any; c: needed")
+    options.add_argument("--name", help="c: how all names in the file begin (default: unet)")
+    options.add_argument("--memory", choices=("default", "low"),
+                         help="c: low keeps rows instead of whole layers where it can")  # fmt: skip
     options.add_argument("--with-preprocessing", nargs="?", const="float32", choices=("float32", "uint8"),
                          help="onnx: take raw images, of this dtype (float32 unless said)")  # fmt: skip
     options.add_argument("--dtype", choices=("float32", "float16", "int8"),
@@ -605,7 +608,7 @@ def _info(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     from minunet.export.command import export_file
 
-    names = ("size", "with_preprocessing", "dtype")
+    names = ("size", "with_preprocessing", "dtype", "name", "memory")
     given = {name: getattr(options, name) for name in names if hasattr(options, name)}
     export_file(options.model, options.to, options.out, given)
 

@@ -45,7 +45,7 @@ def same(found, expected):
 def agrees(tmp_path, file, model, image, channels_last=False, **options):
     """Mask and probabilities from file to file are those of the image in memory."""
     seen = mn.predict_large(model, file, tmp_path / "out.npy", tmp_path / "p.npy", tile=(40, 24), **options)
-    whole = mn.predict(model, image, channels_last, **options)
+    whole = mn.predict(model, image, channels_last=channels_last, **options)
     p, mask = np.load(tmp_path / "p.npy"), np.load(tmp_path / "out.npy")
     assert p.dtype == np.float32 and mask.dtype == np.uint8
     same(p, whole)

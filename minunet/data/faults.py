@@ -32,6 +32,7 @@ class Faults(list[Fault]):
     """A list of faults, in the order in which they were found."""
 
     def add(self, files: Sequence[str | Path], found: str, remedy: str) -> None:
+        """Note a fault of these files: what was found, and what to do about it."""
         self.append(Fault(tuple(map(Path, files)), found, remedy))
 
     @contextmanager

@@ -1,8 +1,8 @@
 """`mn.explain`: where a network's time goes, layer by layer, beside what the machine allows.
 
 The network is run with observers in three places: every kernel call passes one (`kernels.observe`), so does every
-operation that functional.py hands to `record`, and while a module's forward runs its name is on a stack.  An operation
-belongs to the layer whose parameters it takes, else to the module that is running.
+operation that is recorded (`observing.observe`), and while a module's forward runs its name is on a stack.  An
+operation belongs to the layer whose parameters it takes, else to the module that is running.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from minunet import functional as F
 from minunet.autograd import Tensor, no_grad
 from minunet.bench.cost import Cost, of_call
 from minunet.bench.limits import Limits, measure
+from minunet.display.observing import observe, submodules
 from minunet.nn import Module
 from minunet.unet import UNet
 
@@ -192,21 +193,11 @@ class _Recorder:
 
     @contextmanager
     def observing(self) -> Iterator[None]:
-        original = F.record
-
-        def record(
-            name: str, output: Any, inputs: Sequence[Tensor], vjps: Sequence[Callable], upstream: Any = None
-        ) -> Tensor:
-            if threading.get_ident() == self._thread:
-                vjps, upstream = self._operation(name, output, inputs, vjps, upstream)
-            return original(name, output, inputs, vjps, upstream)
-
         with ExitStack() as stack:
-            for name, module in _named_modules(self._model):
+            for name, module in submodules(self._model):
                 stack.enter_context(self._named(name, module))
             stack.enter_context(kernels.observe(self._kernel))
-            stack.callback(setattr, F, "record", original)
-            F.record = record
+            stack.enter_context(observe(self._operation))
             self._ended = time.perf_counter()
             yield
 
@@ -240,12 +231,12 @@ class _Recorder:
         self._calls.append(Row("", f"{kernel}.{function}", shape, variant, self._ended - start, cost))
 
     def _operation(
-        self, name: str, output: Any, inputs: Sequence[Tensor], vjps: Sequence[Callable], upstream: Callable | None
+        self, name: str, result: Tensor, inputs: Sequence[Tensor], vjps: Sequence[Callable], upstream: Callable | None
     ) -> tuple[list[Callable], Callable | None]:
         """An operation has been computed: make rows of it; returns its VJPs and upstream, which will make rows too."""
         layer = self._layer(name, inputs)
-        arrays = [output, *(tensor.data for tensor in inputs)]
-        self._finish(layer, name, name, output.shape, arrays)
+        arrays = [result.data, *(tensor.data for tensor in inputs)]
+        self._finish(layer, name, name, result.shape, arrays)
         observed = [self._observed(vjp, layer, name) for vjp in vjps]
         return observed, None if upstream is None else self._observed(upstream, layer, name)
 
@@ -283,14 +274,6 @@ class _Recorder:
             self.rows.append(Row(layer, operation, shape, "", now - self._ended, cost))
         self._calls.clear()
         self._ended = now
-
-
-def _named_modules(module: Module, prefix: str = "") -> Iterator[tuple[str, Module]]:
-    """(dotted name, module) of all modules below this one."""
-    for name, value in list(vars(module).items()):
-        if isinstance(value, Module):
-            yield prefix + name, value
-            yield from _named_modules(value, f"{prefix}{name}.")
 
 
 # --------------------------------------------------------------------------------------------------- the table

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # What each writes, in words for the command line.
 TARGETS = {
+    "c": "one C file for programs and microcontrollers",
     "onnx": "a graph of standard operators, for ONNX Runtime and other runtimes",
     "npz": "minunet's own file, which NumPy alone can read",
 }

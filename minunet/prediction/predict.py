@@ -28,9 +28,9 @@ ALPHA = (2, 4)  # channels, the last of which is transparency in picture files
 def predict(
     model: UNet,
     image: np.ndarray | Tensor,
-    channels_last: bool = False,
     tile: int | tuple[int, int] | None = None,
     tta: bool = False,
+    channels_last: bool = False,
 ) -> np.ndarray:
     """Class probabilities of one image, at the image's own size.
 

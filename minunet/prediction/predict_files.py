@@ -223,7 +223,7 @@ class _Tiles:
 def _predicted(model: UNet, image: np.ndarray, source: Source, options: PredictOptions) -> np.ndarray:
     """`predict`, with errors that name the file."""
     with _errors_with_name(source.file):
-        return predict(model, image, is_picture(source.file), options.tile, options.tta)
+        return predict(model, image, options.tile, options.tta, is_picture(source.file))
 
 
 @contextmanager

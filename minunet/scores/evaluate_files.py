@@ -192,7 +192,7 @@ def draw_worst(path: Path, options: EvaluateOptions, model: UNet, dataset: Datas
     for image in found.worst(options.worst):
         i = image.index
         raw, truth = dataset.raw[i], dataset.truth[i]
-        p = predict(model, raw, dataset.channels_last(i), options.tile, options.tta)
+        p = predict(model, raw, options.tile, options.tta, dataset.channels_last(i))
         numbers = {"AP": image.average_precision, "V_rand": image.v_rand, "IoU": image.score}
         note = ", ".join(f"{name} {value:.2f}" for name, value in numbers.items() if value is not None)
         if dataset.ids is None:

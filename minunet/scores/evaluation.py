@@ -355,7 +355,7 @@ def _check_classes(model: UNet, dataset: Dataset) -> None:
 def _predicted(model: UNet, dataset: Dataset, i: int, tile: int | tuple[int, int] | None, tta: bool) -> np.ndarray:
     """Probabilities (K, H, W) of image i."""
     try:
-        return predict(model, dataset.raw[i], dataset.channels_last(i), tile, tta)
+        return predict(model, dataset.raw[i], tile, tta, dataset.channels_last(i))
     except MemoryError as error:
         raise WorkFailed(f"{dataset.names[i]}: {error}") from None
     except ValueError as error:

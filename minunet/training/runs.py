@@ -499,7 +499,7 @@ def preview_rows(model: UNet, dataset: Dataset, weights: PixelWeights | None = N
     """Each image with what the model makes of it, and what its pixels count in the loss, for `pictures.overview`."""
     rows = []
     for i, (name, raw, truth) in enumerate(zip(dataset.names, dataset.raw, dataset.truth, strict=True)):
-        p = predict(model, raw, dataset.channels_last(i))
+        p = predict(model, raw, channels_last=dataset.channels_last(i))
         score = metrics.score([class_map(p, dataset.coding)], [truth], dataset.coding.scored_classes)
         weight = None if weights is None else weights_of(dataset, i, weights)
         rows.append(pictures.Row(name, raw, truth, p, f"IoU {score:.2f}", weight, dataset.coding))
