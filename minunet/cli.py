@@ -483,7 +483,8 @@ def _add_exercises(commands: Any) -> None:
     action = _command(actions, "hint", "say a little of where to look", _exercises("hint_command", "number", "more"))
     action.add_argument("number", metavar="N", type=_positive)
     action.add_argument("--more", action="store_true", help="say more")
-    action = _command(actions, "solution", "show the fault, and why it is one", _exercises("solution_command", "number"))
+    action = _command(actions, "solution", "show the fault, and why it is one",
+                      _exercises("solution_command", "number"))  # fmt: skip
     action.add_argument("number", metavar="N", type=_positive)
 
 

@@ -57,9 +57,9 @@ def test_each_fault_is_caught_at_its_tensor(exercise):
 def test_the_right_source_passes(label):
     exercise = BY_LABEL[label]
     text = imports_for(exercise.module, exercise.name) + text_of(exercise.module, exercise.name)
-    every = tuple(dict.fromkeys(s for e in EXERCISES if e.label == label for s in e.scenarios))
-    everything = next((e for e in EXERCISES if e.label == label and e.scenarios == every), exercise)
-    judge(everything, defined(exercise, "from __future__ import annotations\n" + text), right_items(everything.scenarios))
+    right = defined(exercise, "from __future__ import annotations\n" + text)
+    for other in {e.scenarios: e for e in EXERCISES if e.label == label}.values():
+        judge(other, right, right_items(other.scenarios))
 
 
 @pytest.mark.parametrize("label", SOLUTIONS)
@@ -133,7 +133,7 @@ def test_an_exception_is_told_with_its_line(tmp_path):
     file.write_text("def clip_grad_norm(parameters, max_norm):\n    return 1 / 0\n")
     with pytest.raises(Wrong) as wrong:
         judge(CLIP, learners_function(CLIP, file), right_items(CLIP.scenarios), str(file))
-    assert str(wrong.value).splitlines()[:2] == ["error     ZeroDivisionError: division by zero", "line      2: return 1 / 0"]
+    assert str(wrong.value).startswith("error     ZeroDivisionError: division by zero\nline      2: return 1 / 0\n")
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_from_start_to_solved(tmp_path, capsys):
 
     file.write_text(file.read_text().replace(CLIP.new, CLIP.old))
     assert run("check", folder) == 0
-    assert "right, in every case. 1 of 30 solved" in capsys.readouterr().out
+    assert "right, in every case.\n1 of 30 solved" in capsys.readouterr().out
     assert run("list", folder) == 0
     assert "x * 30  clip_grad_norm" in capsys.readouterr().out
     assert run("start", 30, folder, "--overwrite") == 0
@@ -272,8 +272,12 @@ def test_an_exercise_that_does_not_exist(number, tmp_path, capsys):
     assert "31; there are 1 to 30" in capsys.readouterr().err or number == 0
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"version": 2}', json.dumps({"version": 1, "current": 99, "solved": {}}),
-                                  json.dumps({"version": 1, "current": 1, "solved": [1]}), "[" * 100_000])  # fmt: skip
+NONE_OF_OURS = ["{", "[]", "{}", '{"version": 2}', "[" * 100_000, "\0",
+                json.dumps({"version": 1, "current": 99, "solved": {}}),
+                json.dumps({"version": 1, "current": 1, "solved": [1]})]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NONE_OF_OURS, ids=range(len(NONE_OF_OURS)))
 def test_progress_that_is_none_of_ours_is_refused(tmp_path, text):
     (tmp_path / "progress.json").write_text(text)
     with pytest.raises(UsageError, match=r"progress\.json is no progress"):

@@ -1,4 +1,4 @@
-"""Thirty bugs to find: the real source of one operation with a fault in it, and a judge that names the first wrong tensor.
+"""Thirty bugs to find: real operations with a fault in each, and a judge that names the first wrong tensor.
 
 bugs.py is the list, source.py takes the operations out of the installed source and puts others in their place,
 scenarios.py holds what is computed with them, judge.py compares, workbook.py is the learner's folder.

@@ -86,8 +86,8 @@ EXERCISES: tuple[Exercise, ...] = (
         name="multiply",
         old="_broadcast_back(g * x, y.shape)",
         new="g * x",
-        symptom='backward() of "(N, C, H, W) times a scale for each channel" ends with an error: "multiply: gradient must '
-        'be an array of shape ...". Factors of one shape are fine.',
+        symptom='backward() of "(N, C, H, W) times a scale for each channel" ends with an error: "multiply: gradient '
+        'must be an array of shape ...". Factors of one shape are fine.',
         scenarios=(s.products,),
         tensor="backward()",
         hints=(
@@ -164,8 +164,9 @@ EXERCISES: tuple[Exercise, ...] = (
             "Two ways lead from the loss to the first level: through the bottleneck and through the skip. Is a graph "
             "recorded on both?",
         ),
-        explanation="An array has no history: `skip.data` hands over the numbers and cuts the graph, so that no gradient "
-        "goes through the skip. The encoder still learns through the bottleneck, more slowly, and the loss falls.",
+        explanation="An array has no history: `skip.data` hands over the numbers and cuts the graph, so that no "
+        "gradient goes through the skip. The encoder still learns through the bottleneck, more slowly, and the loss "
+        "falls.",
         told_by="UNet",
         loss_falls=True,
     ),
@@ -181,9 +182,9 @@ EXERCISES: tuple[Exercise, ...] = (
             "How many rectifiers does the docstring promise, and how many are run?",
             "`layers` is what is still to be done. When is it empty?",
         ),
-        explanation="A layer that a ReLU follows is asked to rectify its own output, and the ReLU is struck off the list. "
-        "For the last pair the list is then empty, `bool(layers)` is False, and nobody rectified. One nonlinearity "
-        "fewer still learns.",
+        explanation="A layer that a ReLU follows is asked to rectify its own output, and the ReLU is struck off the "
+        "list. For the last pair the list is then empty, `bool(layers)` is False, and nobody rectified. One "
+        "nonlinearity fewer still learns.",
         told_by="DoubleConv",
         loss_falls=True,
     ),
@@ -192,8 +193,8 @@ EXERCISES: tuple[Exercise, ...] = (
         name="UNet.forward",
         old="F.concat([skip, x])",
         new="F.concat([x, skip])",
-        symptom="Trained from scratch it is as good as ever. Weights that were trained elsewhere, of the same names and "
-        "shapes, give nonsense.",
+        symptom="Trained from scratch it is as good as ever. Weights that were trained elsewhere, of the same names "
+        "and shapes, give nonsense.",
         scenarios=(s.networks,),
         tensor="logits",
         hints=(
@@ -201,8 +202,8 @@ EXERCISES: tuple[Exercise, ...] = (
             "Which half of the channels comes from the skip? The comments of the function say it.",
         ),
         explanation="The first half of the channels is the skip's, the rest the up-convolution's. Exchanged, the next "
-        "convolution learns the other order just as well; but a state dict means the first order, so loaded weights meet "
-        "the wrong pictures.",
+        "convolution learns the other order just as well; but a state dict means the first order, so loaded weights "
+        "meet the wrong pictures.",
         told_by="UNet",
         loss_falls=True,
     ),
@@ -219,8 +220,8 @@ EXERCISES: tuple[Exercise, ...] = (
             "What does the caller take for a pixel that does not count?",
             "The docstring names the number that stands for it. 0 is a class.",
         ),
-        explanation="A pixel that is ignored is handed on as -1, which the kernel leaves out; as 0 it is a pixel of class "
-        "0, counted in the sum and in the divisor. The network learns background where nothing was known.",
+        explanation="A pixel that is ignored is handed on as -1, which the kernel leaves out; as 0 it is a pixel of "
+        "class 0, counted in the sum and in the divisor. The network learns background where nothing was known.",
         told_by="cross_entropy",
         loss_falls=True,
     ),
@@ -229,8 +230,8 @@ EXERCISES: tuple[Exercise, ...] = (
         name="cross_entropy",
         old='divisor = {"mean": factor.sum(), ',
         new='divisor = {"mean": counted.sum(dtype=z.dtype), ',
-        symptom="The loss falls. With class weights it is not the number that another library prints, and to double all "
-        "class weights doubles the step.",
+        symptom="The loss falls. With class weights it is not the number that another library prints, and to double "
+        "all class weights doubles the step.",
         scenarios=(s.cross_entropies,),
         tensor="output",
         hints=(
@@ -254,8 +255,8 @@ EXERCISES: tuple[Exercise, ...] = (
             "How does the gradient depend on the number of pixels, and how should it?",
             "Has `factor` been divided already when `backward` takes it?",
         ),
-        explanation="`factor` is w c[y] / divisor by then: the mean's divisor is in it. Divided once more, the gradient "
-        "is smaller by the number of pixels, and a learning rate that was right does nothing.",
+        explanation="`factor` is w c[y] / divisor by then: the mean's divisor is in it. Divided once more, the "
+        "gradient is smaller by the number of pixels, and a learning rate that was right does nothing.",
     ),
     Exercise(
         module="minunet.kernels.cross_entropy.reference",
@@ -311,8 +312,9 @@ EXERCISES: tuple[Exercise, ...] = (
             "Every comparison with NaN is false. Go through a window of 1, NaN, 3, 2.",
             "NaN has to win over what was there, and nothing may win over NaN: not(a <= b) is not a > b.",
         ),
-        explanation="NaN > x is False, so a NaN never took the place, although np.maximum put it into the output; value and "
-        "place then told different stories. `~(value <= out)` is true for NaN, and `out == out` is false once one is there.",
+        explanation="NaN > x is False, so a NaN never took the place, although np.maximum put it into the output; "
+        "value and place then told different stories. `~(value <= out)` is true for NaN, and `out == out` is false "
+        "once one is there.",
         told_by="",
     ),
     Exercise(
@@ -328,8 +330,8 @@ EXERCISES: tuple[Exercise, ...] = (
             "What is the variance of y, computed as the mean of its squares?",
             "There are two estimates of a variance; the docstring says which.",
         ),
-        explanation="Batch norm divides by the biased variance, sum (x - mean)^2 / m: it describes the batch itself. The "
-        "one with m - 1 estimates that of all images, and belongs into the running estimate alone.",
+        explanation="Batch norm divides by the biased variance, sum (x - mean)^2 / m: it describes the batch itself. "
+        "The one with m - 1 estimates that of all images, and belongs into the running estimate alone.",
         told_by="",
         loss_falls=True,
     ),
@@ -346,8 +348,8 @@ EXERCISES: tuple[Exercise, ...] = (
             "What does evaluation use that training does not?",
             "The variance of a few numbers about their own mean is too small on average, by (m - 1) / m.",
         ),
-        explanation="The running estimate stands for the variance over all images, which the biased variance of a batch "
-        "underestimates by (m - 1) / m; hence the factor m / (m - 1). At a bottleneck of 2 x 2 px m is small.",
+        explanation="The running estimate stands for the variance over all images, which the biased variance of a "
+        "batch underestimates by (m - 1) / m; hence the factor m / (m - 1). At a bottleneck of 2 x 2 px m is small.",
         told_by="batch_norm",
         loss_falls=True,
     ),
@@ -363,8 +365,8 @@ EXERCISES: tuple[Exercise, ...] = (
             "Who sees the new estimate, when the function has returned?",
             "`a += b` writes into an array, `a = a + b` makes another one and gives it the name.",
         ),
-        explanation="`running_mean += ...` changes the module's array in place. `running_mean = running_mean + ...` binds "
-        "the local name to a new array, and the module's stays as it was: zeros, for ever.",
+        explanation="`running_mean += ...` changes the module's array in place. `running_mean = running_mean + ...` "
+        "binds the local name to a new array, and the module's stays as it was: zeros, for ever.",
         told_by="batch_norm",
         loss_falls=True,
     ),
@@ -373,7 +375,8 @@ EXERCISES: tuple[Exercise, ...] = (
         name="_batch_norm",
         old="plain / m, with_xhat / m)",
         new="plain / m, 0 * with_xhat)",
-        symptom="The loss falls. Numeric gradients agree with weight and bias and differ for everything before the norm.",
+        symptom="The loss falls. Numeric gradients agree with weight and bias and differ for everything before the "
+        "norm.",
         scenarios=(s.batch_norms,),
         tensor="gradient of x",
         hints=(
@@ -391,16 +394,16 @@ EXERCISES: tuple[Exercise, ...] = (
         name="_margin",
         old="(outer[0] - inner[0]) // 2, (outer[1]",
         new="(outer[0] - inner[0] + 1) // 2, (outer[1]",
-        symptom='The loss falls. With skip_fit="pad" and images of odd height the masks lie a pixel too low in the upper '
-        "levels.",
+        symptom='The loss falls. With skip_fit="pad" and images of odd height the masks lie a pixel too low in the '
+        "upper levels.",
         scenarios=(s.crops_and_pads,),
         tensor="gradient of x",
         hints=(
             "Even margins are right. Where does the extra pixel of an odd one go?",
             "Rows and columns are treated alike: compare the two halves of the line.",
         ),
-        explanation="An odd margin has its extra pixel at the bottom and at the right, so the upper part is margin // 2, "
-        "rounded down. Rounded up, rows moved by one, and only where the margin is odd: sizes of 2^k never show it.",
+        explanation="An odd margin has its extra pixel at the bottom and at the right, so the upper part is margin // "
+        "2, rounded down. Rounded up, rows moved by one, and only where the margin is odd: sizes of 2^k never show it.",
         told_by="center_pad",
         loss_falls=True,
     ),
@@ -409,15 +412,16 @@ EXERCISES: tuple[Exercise, ...] = (
         name="concat",
         old="pairwise(ends)]",
         new="reversed(list(pairwise(ends)))]",
-        symptom="The loss falls, more slowly than it should. Where both inputs have as many channels there is no error.",
+        symptom="The loss falls, more slowly than it should. Where both inputs have as many channels there is no "
+        "error.",
         scenarios=(s.concats,),
         tensor="gradient of tensors[0]",
         hints=(
             "The output is right. Which channels of g does the first input get?",
             "VJPs are handed over in the order of the inputs.",
         ),
-        explanation="The first VJP belongs to the first input, and so must take the first channels of g. In reverse, skip "
-        "and up path got each other's gradients; in a U-Net both have as many channels, so nothing complained.",
+        explanation="The first VJP belongs to the first input, and so must take the first channels of g. In reverse, "
+        "skip and up path got each other's gradients; in a U-Net both have as many channels, so nothing complained.",
         loss_falls=True,
     ),
     Exercise(
@@ -450,8 +454,8 @@ EXERCISES: tuple[Exercise, ...] = (
             "Which numbers of y does one number of the bias go into?",
             "bias[o] is added at every n, h and w. Which axis is not summed?",
         ),
-        explanation="A bias is broadcast over images, rows and columns, so its gradient is the sum of g over N, H and W. "
-        "`g[0]` took the first image of the batch; with N = 1 that is the same.",
+        explanation="A bias is broadcast over images, rows and columns, so its gradient is the sum of g over N, H and "
+        "W. `g[0]` took the first image of the batch; with N = 1 that is the same.",
         told_by="conv2d",
         loss_falls=True,
     ),
@@ -460,17 +464,18 @@ EXERCISES: tuple[Exercise, ...] = (
         name="backward_input",
         old="weight[:, :, i, j]",
         new="weight[:, :, kh - 1 - i, kw - 1 - j]",
-        symptom="The loss falls. The last layer's gradients are right, those of the layers before it are not; kernels of "
-        "1 x 1 are fine.",
+        symptom="The loss falls. The last layer's gradients are right, those of the layers before it are not; kernels "
+        "of 1 x 1 are fine.",
         scenarios=(s.kernel("conv2d"),),
         tensor="backward_input: out",
         hints=(
             "Through which tap was the pixel at (h + i, w + j) read by the output (h, w)?",
-            "Turning the kernel belongs to the form that gathers. This one scatters: what was read through (i, j) goes back "
-            "through (i, j).",
+            "Turning the kernel belongs to the form that gathers. This one scatters: what was read through (i, j) "
+            "goes back through (i, j).",
         ),
-        explanation="Written as a correlation that gathers, backward needs the kernel turned by 180 degrees. Here every tap "
-        "sends its share back to where it read, and the shift of the window does the turning; turned again, it is wrong.",
+        explanation="Written as a correlation that gathers, backward needs the kernel turned by 180 degrees. Here "
+        "every tap sends its share back to where it read, and the shift of the window does the turning; turned again, "
+        "it is wrong.",
         told_by="",
         loss_falls=True,
     ),
@@ -486,8 +491,9 @@ EXERCISES: tuple[Exercise, ...] = (
             "Which output pixels did x[h, w] paint, and which are read here?",
             "The patch has s x s pixels; as i and j run, all of them must be visited.",
         ),
-        explanation="Every input pixel painted s x s output pixels, (s h + i, s w + j), and its gradient gathers all of "
-        "them, each with its own weight. Without the offsets only the upper left pixel of every patch was read, s^2 times.",
+        explanation="Every input pixel painted s x s output pixels, (s h + i, s w + j), and its gradient gathers all "
+        "of them, each with its own weight. Without the offsets only the upper left pixel of every patch was read, "
+        "s^2 times.",
         told_by="",
         loss_falls=True,
     ),
@@ -497,16 +503,16 @@ EXERCISES: tuple[Exercise, ...] = (
         name="walk",
         old="F.total(grads[id(parent)], share) if id(parent) in grads else share",
         new="share",
-        symptom="The loss falls. A result that is used twice gets too small a gradient, but for the operations that use "
-        "it all is right.",
+        symptom="The loss falls. A result that is used twice gets too small a gradient, but for the operations that "
+        "use it all is right.",
         scenarios=(s.graphs, s.networks),
         tensor="gradient of a",
         hints=(
             "y = a a has two edges to a. What comes along each?",
             "The chain rule sums over all ways from the loss. What becomes of the share that came first?",
         ),
-        explanation="dL/da is the sum over all uses of a. The dictionary kept the last share only, so the one through the "
-        "skip, or the one through the bottleneck, was lost. Either alone points downhill well enough.",
+        explanation="dL/da is the sum over all uses of a. The dictionary kept the last share only, so the one through "
+        "the skip, or the one through the bottleneck, was lost. Either alone points downhill well enough.",
         told_by="",
         loss_falls=True,
     ),
@@ -515,16 +521,16 @@ EXERCISES: tuple[Exercise, ...] = (
         name="walk",
         old="(F.copy(grad) if keeper.grad is None else F.total(keeper.grad, grad))[...]",
         new="(F.copy(grad))[...]",
-        symptom="The loss falls. Gradients of four small batches, summed up before a step to stand for a large one, train "
-        "like one small batch.",
+        symptom="The loss falls. Gradients of four small batches, summed up before a step to stand for a large one, "
+        "train like one small batch.",
         scenarios=(s.graphs, s.two_losses),
         tensor="x.grad",
         hints=(
             "Call backward() for two losses in turn, and look at .grad in between.",
             "The docstring of Tensor.backward says what happens to a gradient that is there already.",
         ),
-        explanation="backward() adds to `.grad`, which is why there is a zero_grad. Overwritten, all but the last loss are "
-        "forgotten: no error, and with one loss a step no difference.",
+        explanation="backward() adds to `.grad`, which is why there is a zero_grad. Overwritten, all but the last "
+        "loss are forgotten: no error, and with one loss a step no difference.",
         told_by="Tensor.backward",
         loss_falls=True,
     ),
@@ -533,8 +539,8 @@ EXERCISES: tuple[Exercise, ...] = (
         name="walk",
         old="(F.copy(grad) if keeper.grad is None",
         new="(grad if keeper.grad is None",
-        symptom="All gradients are right after backward(). Then one changes by itself, when the array that was given to "
-        'backward() is used for something else; and clipping ends, now and then, with "output array is read-only".',
+        symptom="All gradients are right after backward(). Then one changes by itself, when the array that was given "
+        'to backward() is used for something else; and clipping ends, now and then, with "output array is read-only".',
         scenarios=(s.graphs, s.two_losses, s.owned_gradients),
         tensor="x.grad",
         hints=(
@@ -560,18 +566,18 @@ EXERCISES: tuple[Exercise, ...] = (
                 if node.edges is None:
                     raise RuntimeError(f"backward() went through {node.name} before and freed it; run forward again")
                 stack.extend((parent, False) for parent, _ in reversed(node.edges) if id(parent) not in seen)""",
-        symptom="The loss falls. Chains of operations are right; where ways of different length meet, as at a skip, part of "
-        "the gradient is lost.",
+        symptom="The loss falls. Chains of operations are right; where ways of different length meet, as at a skip, "
+        "part of the gradient is lost.",
         scenarios=(s.graphs, s.networks),
         tensor="gradient of a",
         hints=(
             "Draw y = s b + s, and write down the order in which `walk` takes the nodes.",
-            "A node may be handed on only when all that use it are done: it has to be listed after its inputs are, not when "
-            "it is met.",
+            "A node may be handed on only when all that use it are done: it has to be listed after its inputs are, "
+            "not when it is met.",
         ),
-        explanation="A node has to wait until everything that uses it has sent its share. Listed when it is first met, a "
-        "node can come before one of its users, hands on half its gradient, and what arrives later goes nowhere. Listed "
-        "once its inputs are done, the order is topological.",
+        explanation="A node has to wait until everything that uses it has sent its share. Listed when it is first "
+        "met, a node can come before one of its users, hands on half its gradient, and what arrives later goes "
+        "nowhere. Listed once its inputs are done, the order is topological.",
         loss_falls=True,
     ),
     # ------------------------------------------------------------------------------------------ the optimizer
@@ -589,8 +595,8 @@ EXERCISES: tuple[Exercise, ...] = (
             "The first step is right. What should the second one know of it?",
             "Where is the velocity kept between two calls?",
         ),
-        explanation="The velocity has to live as long as the optimizer. Here it was never stored, so every step began with "
-        "zeros and momentum times nothing: plain gradient descent, which also descends.",
+        explanation="The velocity has to live as long as the optimizer. Here it was never stored, so every step began "
+        "with zeros and momentum times nothing: plain gradient descent, which also descends.",
         told_by="SGD",
         loss_falls=True,
     ),
@@ -599,15 +605,16 @@ EXERCISES: tuple[Exercise, ...] = (
         name="clip_grad_norm",
         old="math.sqrt(sum(float(kernels.sgd.square_sum(g.ravel())) for g in gradients))",
         new="sum(math.sqrt(float(kernels.sgd.square_sum(g.ravel()))) for g in gradients)",
-        symptom="The loss falls, more slowly the more layers the network has: gradients are clipped that are short enough.",
+        symptom="The loss falls, more slowly the more layers the network has: gradients are clipped that are short "
+        "enough.",
         scenarios=(s.clipping,),
         tensor="norm (what is returned)",
         hints=(
             "What is the length of (3, 4), if each number is a parameter of its own?",
             "Of which numbers is the sum taken, of lengths or of squares?",
         ),
-        explanation="The common norm is that of all gradients as one long vector: the root of the sum of all squares, 5 for "
-        "3 and 4. The sum of the norms is 7, larger with every layer, so too much was clipped.",
+        explanation="The common norm is that of all gradients as one long vector: the root of the sum of all squares, "
+        "5 for 3 and 4. The sum of the norms is 7, larger with every layer, so too much was clipped.",
         loss_falls=True,
     ),
 )

@@ -65,7 +65,8 @@ def check_command(folder: Path, number: int | None) -> None:
         print(indent("\n".join(lines[:SHOWN] + ["..."] * (len(lines) > SHOWN)), "    ") + "\n")
     if wrong is None:
         solved = sum(Progress(folder).solved.values())
-        print(f"Exercise {exercise.number}, {exercise.label}: right, in every case. {solved} of {len(EXERCISES)} solved.")
+        print(f"Exercise {exercise.number}, {exercise.label}: right, in every case.")
+        print(f"{solved} of {len(EXERCISES)} solved.")
         print(f"What the fault was:  minunet exercises solution {exercise.number}")
         return
     print(f"Exercise {exercise.number}, {exercise.label}: not yet. The first that is wrong:\n")

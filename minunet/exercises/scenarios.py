@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from minunet import optim
 from minunet import functional as F
+from minunet import optim
 from minunet.autograd import Tensor, no_grad
 from minunet.gradient_check import gradcheck
 from minunet.kernels import KERNELS, cases
@@ -72,7 +72,7 @@ def windows_with_nan() -> Iterator[tuple[str, cases.Call]]:
         x[0, 0, place // 2, 2 * place + place % 2] = np.nan
     x[0, 0, :, 8] = np.nan
     shape = (1, 1, 1, 5)
-    outputs = {"out": (shape, np.float32), "argmax": (shape, np.uint8)}
+    outputs: dict[str, Any] = {"out": (shape, np.float32), "argmax": (shape, np.uint8)}
     yield "five windows of 2 x 2 with NaN", cases.Call("forward", dict(x=x, kernel_size=2), outputs)
 
 
@@ -89,7 +89,7 @@ def large_logits() -> Iterator[tuple[str, cases.Call]]:
 
 
 def operation(case: str, fn: Callable[..., Tensor], inputs: Mapping[str, np.ndarray], seed: int = 1) -> Iterator[Item]:
-    """Output of fn(*inputs), the gradient of each input, and these held against numeric ones along random directions."""
+    """Output of fn(*inputs), the gradient of each input, and these against numeric ones along random directions."""
     values = list(inputs.values())
     tensors = [Tensor(v.copy(), requires_grad=True) for v in values]
     y = fn(*tensors)
@@ -122,9 +122,9 @@ def numbers(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def products() -> Iterator[Item]:
-    yield from operation("(2, 3) times (2, 3)", lambda a, b: F.multiply(a, b), dict(a=numbers(2, 3), b=numbers(2, 3, seed=1)))
-    yield from operation("(3, 1) times (1, 5)", lambda a, b: F.multiply(a, b), dict(a=numbers(3, 1), b=numbers(1, 5)))
-    yield from operation("(2, 3, 5) times (5,)", lambda a, b: F.multiply(a, b), dict(a=numbers(2, 3, 5), b=numbers(5)))
+    for a, b in (((2, 3), (2, 3)), ((3, 1), (1, 5)), ((2, 3, 5), (5,))):
+        inputs = dict(a=numbers(*a), b=numbers(*b, seed=1))
+        yield from operation(f"{a} times {b}", lambda a, b: F.multiply(a, b), inputs)
 
 
 def cross_entropies() -> Iterator[Item]:
@@ -137,7 +137,7 @@ def cross_entropies() -> Iterator[Item]:
             ("weight", target, dict(weight=weight)),
             ("class_weight", target, dict(class_weight=per_class)),
             ("ignore_index=255", ignored, dict(ignore_index=255)),
-            ("weight, class_weight, ignore_index", ignored, dict(weight=weight, class_weight=per_class, ignore_index=255)),
+            ("all of them", ignored, dict(weight=weight, class_weight=per_class, ignore_index=255)),
         ):  # fmt: skip
             fn = lambda z, y=labels, o=options, r=reduction: F.cross_entropy(z, y, reduction=r, **o)  # noqa: E731
             yield from operation(f"reduction={reduction!r}, {case}", fn, dict(logits=logits))
@@ -191,7 +191,7 @@ def convolutions() -> Iterator[Item]:
     for n in (1, 3):
         inputs = dict(x=numbers(n, 2, 4, 5), weight=numbers(3, 2, 3, 3), bias=numbers(3))
         up = dict(x=numbers(n, 2, 3, 2), weight=numbers(2, 3, 2, 2), bias=numbers(3))
-        yield from operation(f"conv2d, {n} pictures", lambda *v: F.conv2d(*v, padding=1), inputs)
+        yield from operation(f"conv2d, {n} pictures", lambda x, w, b: F.conv2d(x, w, b, padding=1), inputs)
         yield from operation(f"conv_transpose2d, {n} pictures", lambda *v: F.conv_transpose2d(*v), up)
 
 

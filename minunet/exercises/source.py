@@ -26,12 +26,13 @@ def module_text(module: str) -> str:
 
 def found(tree: ast.Module, name: str) -> Definition:
     """The function, class or method ("UNet.forward") of this name; LookupError where there is none."""
-    body: list[ast.stmt] = tree.body
+    node: ast.Module | Definition = tree
     for part in name.split("."):
-        node = next((n for n in body if isinstance(n, Definition) and n.name == part), None)
-        if node is None:
+        inside = next((n for n in node.body if isinstance(n, Definition) and n.name == part), None)
+        if inside is None:
             raise LookupError(f"{name} is not in this source")
-        body = node.body
+        node = inside
+    assert isinstance(node, Definition)
     return node
 
 
@@ -61,8 +62,9 @@ def imports_for(module: str, name: str) -> str:
     tree = ast.parse(module_text(module))
     here = found(tree, name)
     names = [n for n in ast.walk(here) if isinstance(n, ast.Name)]
-    wanted = {n.id for n in names if isinstance(n.ctx, ast.Load)} - {n.id for n in names if isinstance(n.ctx, ast.Store)}
-    wanted -= {n.arg for n in ast.walk(here) if isinstance(n, ast.arg)} | {name}
+    own_names = {n.id for n in names if isinstance(n.ctx, ast.Store)}
+    own_names |= {n.arg for n in ast.walk(here) if isinstance(n, ast.arg)} | {name}
+    wanted = {n.id for n in names} - own_names
     lines = []
     for node in tree.body:
         if isinstance(node, (ast.Import, ast.ImportFrom)):
@@ -88,8 +90,8 @@ def _defined(tree: ast.Module) -> set[str]:
     """The names that a module gives to functions, classes and constants."""
     names = {n.name for n in tree.body if isinstance(n, Definition)}
     for node in tree.body:
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        names |= {t.id for t in targets if isinstance(t, ast.Name)}
+        if isinstance(node, ast.Assign):
+            names |= {t.id for t in node.targets if isinstance(t, ast.Name)}
     return names
 
 

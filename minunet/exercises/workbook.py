@@ -122,7 +122,8 @@ def verdict(exercise: Exercise, file: Path, seconds: float = SECONDS) -> tuple[l
     """
     with tempfile.TemporaryDirectory(prefix="minunet-") as place:
         said, printed = Path(place) / "verdict.json", Path(place) / "printed"
-        command = [sys.executable, "-c", _ENTER, json.dumps(_paths()), str(exercise.number), str(file.absolute()), said]
+        asked = [str(exercise.number), str(file.absolute()), str(said)]
+        command = [sys.executable, "-c", _ENTER, json.dumps(_paths()), *asked]
         try:
             with open(printed, "wb") as stream:
                 status = subprocess.run(
@@ -133,7 +134,8 @@ def verdict(exercise: Exercise, file: Path, seconds: float = SECONDS) -> tuple[l
         try:
             return json.loads(said.read_bytes()), _text(printed)
         except (OSError, ValueError):
-            return [f"its process ended before the check did (status {status}): memory, or a call that exits?"], _text(printed)
+            why = f"its process ended before the check did (status {status}): memory, or a call that exits?"
+            return [why], _text(printed)
 
 
 # The paths of this process instead of -m, which would look for modules beside the learner's files first.
