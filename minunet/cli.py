@@ -199,7 +199,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for add in (_add_demo, _add_train, _add_predict, _add_evaluate, _add_doctor, _add_info, _add_export,
-                _add_gradcheck, _add_bench):  # fmt: skip
+                _add_gradcheck, _add_bench, _add_exercises):  # fmt: skip
         add(commands)
     return parser
 
@@ -461,6 +461,42 @@ def _add_bench(commands: Any) -> None:
     kernel.add_argument("--case", metavar="TEXT", help="cases whose name contains this (default: layers of networks)")
     kernel.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="default: float32")
     kernel.add_argument("--function", metavar="NAME", help="of the kernel, e.g. forward (default: all)")
+
+
+def _add_exercises(commands: Any) -> None:
+    parser = _command(commands, "exercises", "thirty operations with a fault in each, to be found",
+                      _exercises("list_command", "folder"))  # fmt: skip
+    parser.set_defaults(folder=None)
+    actions = parser.add_subparsers(title="what to do", metavar="ACTION")
+    action = _command(actions, "list", "show all exercises", _exercises("list_command", "folder"))
+    action.add_argument("folder", metavar="FOLDER", type=Path, nargs="?", help="show what is solved there")
+    action = _command(actions, "start", "write the file of exercise N into a folder",
+                      _exercises("start_command", "number", "folder", "overwrite"))  # fmt: skip
+    action.add_argument("number", metavar="N", type=_positive)
+    action.add_argument("folder", metavar="FOLDER", type=Path)
+    action.add_argument("--overwrite", action="store_true", help="begin again: replace the file")
+    action = _command(actions, "check", "run the mended file, and name the first wrong number",
+                      _exercises("check_command", "folder", "number"))  # fmt: skip
+    action.add_argument("folder", metavar="FOLDER", type=Path)
+    action.add_argument("number", metavar="N", type=_positive, nargs="?",
+                        help="default: the exercise begun or checked last")  # fmt: skip
+    action = _command(actions, "hint", "say a little of where to look", _exercises("hint_command", "number", "more"))
+    action.add_argument("number", metavar="N", type=_positive)
+    action.add_argument("--more", action="store_true", help="say more")
+    action = _command(actions, "solution", "show the fault, and why it is one",
+                      _exercises("solution_command", "number"))  # fmt: skip
+    action.add_argument("number", metavar="N", type=_positive)
+
+
+def _exercises(action: str, *names: str) -> Any:
+    """Runs an action of the exercises with these options."""
+
+    def run(options: argparse.Namespace) -> None:
+        from minunet.exercises import command
+
+        getattr(command, action)(*(getattr(options, name) for name in names))
+
+    return run
 
 
 def _add_length(parser: argparse.ArgumentParser, default: str, help: str) -> None:
