@@ -110,7 +110,7 @@ def assert_same_model(one, other):
         np.testing.assert_array_equal(device.to_host(array), device.to_host(other.state_dict()[name]), err_msg=name)
 
 
-@pytest.mark.filterwarnings("ignore::minunet.verdict.UselessModel")
+@pytest.mark.filterwarnings("ignore::minunet.training.verdict.UselessModel")
 def test_a_run_is_that_of_the_host(cupy, data):
     (there, found), (_, expected) = (run(data, place=p, model=network(dtype=np.float64)) for p in ("cuda", "cpu"))
     assert there.device == "cuda"
@@ -120,7 +120,7 @@ def test_a_run_is_that_of_the_host(cupy, data):
             assert one.get(name) == (None if name not in other else pytest.approx(other[name], rel=1e-7)), name
 
 
-@pytest.mark.filterwarnings("ignore::minunet.verdict.UselessModel")
+@pytest.mark.filterwarnings("ignore::minunet.training.verdict.UselessModel")
 def test_a_run_moves_nothing_else(cupy, data, monkeypatch):
     monkeypatch.setattr(train, "SHOWN_LOSS", math.inf)
     model, images = network().to("cuda"), len(data[1])
@@ -133,7 +133,7 @@ def test_a_run_moves_nothing_else(cupy, data, monkeypatch):
     assert cupy.transfers.synchronizations == cupy.transfers.to_host
 
 
-@pytest.mark.filterwarnings("ignore::minunet.verdict.UselessModel")
+@pytest.mark.filterwarnings("ignore::minunet.training.verdict.UselessModel")
 def test_an_interrupted_run_goes_on_to_the_same_bits(cupy, data, tmp_path):
     def interrupt(done, loss):
         if done == 3:
@@ -147,14 +147,14 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(cupy, data, tmp_path):
     assert [r.get("loss") for r in history.records] == [r.get("loss") for r in expected.records]
 
 
-@pytest.mark.filterwarnings("ignore::minunet.verdict.UselessModel")
+@pytest.mark.filterwarnings("ignore::minunet.training.verdict.UselessModel")
 def test_a_run_of_the_device_is_not_resumed_on_the_host(cupy, data, tmp_path):
     run(data, steps=1, checkpoint=tmp_path / "run.npz")
     with pytest.raises(ValueError, match="was begun with backend cuda, not with backend numpy"):
         run(data, steps=1, checkpoint=tmp_path / "run.npz", resume=True, place="cpu")
 
 
-@pytest.mark.filterwarnings("ignore::minunet.verdict.UselessModel")
+@pytest.mark.filterwarnings("ignore::minunet.training.verdict.UselessModel")
 def test_the_progress_is_shown_without_a_fetch_each_step(cupy, data, monkeypatch):
     """Nor does it change a bit whether the loss is fetched for it or not."""
     seen, models = {}, []
