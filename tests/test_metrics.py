@@ -157,7 +157,7 @@ def test_label_instances():
     assert labels.max() == 2 and labels[2, 2] == 1 and labels[7, 7] == 2
     assert np.count_nonzero(labels) == 32
     assert mn.label_instances(probability, min_size=4).max() == 3
-    assert mn.label_instances(probability, 0.4).max() == 3
+    assert mn.label_instances(probability, 0.4, certainty=0).max() == 3
     assert not mn.label_instances(np.zeros((4, 4))).any()
 
 

@@ -293,9 +293,10 @@ class Trainer:
             image, truth, *weight = self._placed(whole, target[None], *self._validation_weight(i))
             logits = logits_of_padded(self.model, image, target.shape)
             p = probabilities(logits)
-            predicted.append(device.to_host(class_map(p, coding)))
             if self.score == "ap":
-                cells.append(cells_of(device.to_host(p)))
+                p = device.to_host(p)
+                cells.append(cells_of(p))
+            predicted.append(device.to_host(class_map(p, coding)))
             with no_grad():
                 losses.append(self.loss(logits[None], truth, *weight).data)
         iou = metrics.score(predicted, self.validation.truth, coding.scored_classes)
