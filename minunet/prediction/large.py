@@ -45,7 +45,8 @@ def predict_large(
     image: .npy, .tif of one page, or a folder .zarr; (H, W), (H, W, C) or (C, H, W).
     out: the mask, .npy or .tif, in the coding of the training masks (0 and 255 for a model without one).
     probabilities: .npy, float32 (K, H, W), if given.
-    tile, tta: as in `predict`; without a tile the largest for which the process stays within `memory` bytes.
+    tile, tta: as in `predict`; without a tile the largest for which the process stays within `memory` bytes. A process
+        that holds more than three quarters of them already may take a quarter all the same.
     progress(done, total): called after each tile, and once before the first, with the tiles that are done.
 
     The numbers are those of `predict` of the whole image, under the same conditions (a colour image in a grey model:
@@ -145,7 +146,8 @@ def _tile(model: UNet, size: tuple[int, int], memory: int) -> tuple[int, int]:
     if model.device == "cuda":
         limit = SHARE * (free or memory)
     else:
-        limit = min(SHARE * (memory - resident()), SHARE * free if free is not None else memory) - READING
+        left = max(memory - resident(), memory // 4)
+        limit = min(SHARE * left, SHARE * free if free is not None else memory) - READING
     extra = COPIES * 8 * model.in_channels
     tile = fitting_tile(model, size, limit, extra)
     if tile is None:
