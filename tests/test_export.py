@@ -42,7 +42,7 @@ def test_npz(model, model_file, tmp_path, capsys, dtype, limit):
 
 def test_npz_of_values_that_float16_does_not_hold(model, tmp_path):
     model.final_conv.bias.data[:] = 1e6
-    with pytest.raises(UsageError, match=r"x\.npz: final_conv\.bias has values that are too large for float16: up to 1e\+06"):
+    with pytest.raises(UsageError, match=r"x\.npz: final_conv\.bias .* too large for float16: up to 1e\+06"):
         mn.export(model, tmp_path / "x.npz", "npz", dtype="float16")
     assert list(tmp_path.iterdir()) == []
 
