@@ -24,7 +24,7 @@ def found(tmp_path_factory):
             for training in (True, False):
                 passed = reference.passed(model, subject, training)
                 more = {"differences": 40, "steps": 2, "sgd": SGD} if training else {}
-                boxes.append(box(model, subject, training, tensors=True, numbers=check_numbers(passed), formulas=150,
+                boxes.append(box(model, subject, training, tensors=True, numbers=check_numbers(passed), formulas=200,
                                  seed=seed, **more))  # fmt: skip
                 cases.append((model, subject, training, passed))
     answers = in_node(tmp_path_factory.mktemp("node"), boxes)

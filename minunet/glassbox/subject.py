@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
@@ -103,10 +102,3 @@ def _window(model: UNet, side: int) -> tuple[np.ndarray, np.ndarray]:
     start = (side - (given - 2 * margin)) // 2
     around = reflect(np.arange(start - margin, start - margin + given), side)
     return around, around[margin : given - margin]
-
-
-def read(image: Path, mask: Path | None) -> tuple[np.ndarray, np.ndarray | None]:
-    """The arrays of both files. DataError where one cannot be read."""
-    from minunet.data.images import read_image, read_mask
-
-    return read_image(image), None if mask is None else read_mask(mask)
