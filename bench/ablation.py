@@ -32,6 +32,7 @@ class Variant:
 BASE = "recipe"
 VARIANTS = {
     BASE: Variant("the recipe as it is: three classes, background, cell and border"),
+    "with-weight-map": Variant("the recipe with the weight map", {"weight_map": True}),
     "two-classes": Variant(
         "two classes: touching cells parted, weight map", {"target": "instances", "weight_map": True}
     ),

@@ -26,6 +26,7 @@ from minunet.files import atomic_write
 SPLIT = 0  # the seed of the split, one for all runs
 WAYS: dict[str, dict[str, Any]] = {"with": {}, "without": {"elastic": 0.0}}  # elastic deformation
 LOOKS = {"with": ("#0072b2", "o", "-", 1.04), "without": ("#d55e00", "s", "--", 1 / 1.04)}  # and how far aside
+LEGEND = {"loc": "outside lower center", "ncols": 3, "frameon": False, "fontsize": 8.5, "labelcolor": INK}
 PANELS = {"iou": "mean IoU of cells (0 to 1)", "ap50": "AP at IoU 0.5 (0 to 1)"}
 
 Curve = dict[int, dict[int, runs.Line]]  # {number of images: {seed: line}}
@@ -112,7 +113,9 @@ def plot(path: str, lines: Sequence[runs.Line]) -> None:
         if score == "iou":
             _draw_otsu(axis, shown)
         _dress(axis, sorted(found["with"] | found["without"]), title)
-    figure.suptitle(f"Nuclei from few images ({runs.heading(shown).split(', ')[1]})", color=INK, fontsize=11)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), **LEGEND)
+    title = f"Nuclei from few images: {runs.length_of(shown)}, each seed and the mean"
+    figure.suptitle(title, color=INK, fontsize=11)
     atomic_write(path, lambda file: figure.savefig(file, format="png"))
 
 
@@ -122,8 +125,8 @@ def _draw_curve(axis: Any, way: str, curve: Curve, score: str) -> None:
     for count, found in values.items():
         axis.plot([count * aside] * len(found), found, marker, color=color, markersize=5, alpha=0.55, mew=0)
     means = [statistics.fmean(found) for found in values.values()]
-    label = f"{way} elastic deformation: seeds and their mean"
-    axis.plot(list(values), means, dashes, color=color, linewidth=1.8, label=label)
+    label = f"{way} elastic deformation"
+    axis.plot(list(values), means, dashes, marker=marker, color=color, linewidth=1.8, markersize=6.5, label=label)
 
 
 def _values(by_seed: Mapping[int, runs.Line], score: str) -> list[float]:
@@ -145,7 +148,6 @@ def _dress(axis: Any, counts: Sequence[int], title: str) -> None:
     axis.spines[["top", "right"]].set_visible(False)
     axis.spines[["left", "bottom"]].set_color(GRID)
     axis.tick_params(colors=MUTED, labelsize=9)
-    axis.legend(frameon=False, fontsize=8, labelcolor=INK)
 
 
 if __name__ == "__main__":

@@ -31,8 +31,7 @@ from minunet.bench.report import machine
 from minunet.data import Dataset, load_folder
 from minunet.errors import UsageError
 from minunet.kernels import threads
-from minunet.scores import metrics
-from minunet.scores.matching import match
+from minunet.scores.evaluation import Evaluation
 from minunet.training.recipe import Recipe
 from minunet.training.recipes import named, named_recipe
 from minunet.training.runs import FEATURES
@@ -101,30 +100,38 @@ def configuration(
 
 def train_and_score(images: str, labels: str, wanted: Configuration) -> dict[str, Any]:
     """Do one run."""
-    numbered = load_folder(images, labels, target="instances")
-    # As foreground alone, cells must not be parted when they are deformed: what is learned from holds no numbers then.
-    dataset = load_folder(images, labels, target=wanted["target"])
-    _, held_out = numbered.split(wanted["held_out"], wanted["split"])
-    training, _ = dataset.split(wanted["held_out"], wanted["split"])
-    training = first_images(training, wanted["images"], wanted["seed"])
-    seed, classes = wanted["seed"], dataset.coding.classes
-    model = mn.UNet(training.channels, classes, **wanted["network"], seed=seed)
-    options = wanted["training"] | {"seed": seed}
+    training, held_out = learned_and_held_out(images, labels, wanted)
+    options = wanted["training"] | {"seed": wanted["seed"]}
+    model = mn.UNet(training.channels, training.coding.classes, **wanted["network"], seed=wanted["seed"])
     Trainer(model, training, None, Recipe(**options)).warm_up()  # compiling is no part of the minutes
     begun = time.perf_counter()
     history = mn.fit(model, training, steps=wanted["steps"], minutes=wanted["minutes"], **options)
     seconds = time.perf_counter() - begun
+    plain, averaged = (mn.evaluate(model, held_out, tta=tta) for tta in (False, True))
     return {
         "steps": history.steps if history.stopped_at is None else history.stopped_at,
         "planned_steps": history.steps,
         "seconds": round(seconds, 1),
-        "plain": scores(model, held_out, tta=False),
-        "averaged": scores(model, held_out, tta=True),
-        "otsu_iou": round(metrics.baselines(held_out)["Otsu"], 5),
+        "plain": scores(plain),
+        "averaged": scores(averaged),
+        "otsu_iou": round(plain.baselines["Otsu"].mean_iou_cells, 5),
         "held_out_images": len(held_out),
         "parameters": sum(parameter.data.size for parameter in model.parameters()),
         "peak_memory_mb": round(status("VmHWM") / 1024) if STATUS.exists() else None,
     }
+
+
+def learned_and_held_out(images: str, labels: str, wanted: Configuration) -> tuple[Dataset, Dataset]:
+    """What a run learns from, read as its target says, and what it is judged by, with numbered cells.
+
+    Two readings: to learn foreground alone, the first must not hold the numbers, or cells would be parted as often as
+    they are deformed.
+    """
+    learned = load_folder(images, labels, target=wanted["target"])
+    numbered = load_folder(images, labels, target="instances")
+    training, _ = learned.split(wanted["held_out"], wanted["split"])
+    _, held_out = numbered.split(wanted["held_out"], wanted["split"])
+    return first_images(training, wanted["images"], wanted["seed"]), held_out
 
 
 def first_images(training: Dataset, count: int | None, seed: int) -> Dataset:
@@ -137,17 +144,11 @@ def first_images(training: Dataset, count: int | None, seed: int) -> Dataset:
     return training.subset(np.sort(order[:count]))
 
 
-def scores(model: mn.UNet, held_out: Dataset, tta: bool) -> dict[str, float]:
+def scores(found: Evaluation) -> dict[str, float]:
     """Mean IoU of cells, and AP pooled over all images at 0.5, at 0.7, and averaged over 0.5, 0.55 ... 0.95."""
-    overlaps, matches = [], []
-    for i, raw in enumerate(held_out.raw):
-        p = mn.predict(model, raw, held_out.channels_last(i), tta=tta)
-        overlaps.append(metrics.iou(1 - p[0] > 0.5, held_out.truth[i]))  # a border is a part of its cell
-        matches.append(match(mn.label_instances(p if len(p) == 3 else p[1]), held_out.ids[i]))
-    pooled = sum(matches[1:], start=matches[0])
-    at = dict(zip(pooled.thresholds, pooled.average_precision.tolist(), strict=True))
-    found = {"iou": statistics.fmean(overlaps), "ap50": at[0.5], "ap70": at[0.7], "ap": statistics.fmean(at.values())}
-    return {name: round(value, 5) for name, value in found.items()}
+    at = found.average_precision
+    values = {"iou": found.mean_iou_cells, "ap50": at[0.5], "ap70": at[0.7], "ap": found.mean_average_precision}
+    return {name: round(value, 5) for name, value in values.items()}
 
 
 def fingerprint(dataset: Dataset) -> str:
@@ -178,9 +179,20 @@ class Results:
                 place = f"{self.path}, line {number}"
                 raise UsageError(f"{place}: {text[:60]!r} is no result of a run: remove it") from None
 
-    def find(self, wanted: Configuration) -> Line | None:
-        """The last line with this configuration; what its writer did not know yet is at its default."""
-        return next((line for line in reversed(self.lines) if _completed(line["configuration"]) == wanted), None)
+    def holds(self, run: Run) -> bool:
+        """Whether there is a line of this run; an option that its writer did not know yet is at its default."""
+        return any(
+            line["variant"] == run.variant and _completed(line["configuration"]) == run.configuration
+            for line in self.lines
+        )
+
+    def begin(self) -> None:
+        """Make the file where there is none, so that one that cannot be written is told before the first run."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.open("ab").close()
+        except OSError as error:
+            raise UsageError(f"{self.path} cannot be written: {error.strerror}") from None
 
     def append(self, line: Line) -> None:
         """Write a line, and be sure that it is on the disk."""
@@ -203,7 +215,10 @@ def _checked(line: Line) -> Line:
     known = [line["results"][inference][name] for inference in INFERENCES for name in SCORES]
     if not all(math.isfinite(value) for value in known):
         raise ValueError("scores are finite")
-    _ = line["variant"], line["configuration"]["seed"], line["configuration"]["training"], line["results"]["steps"]
+    for name in ("variant", "commit", "machine", "threads"):
+        _ = line[name]
+    _ = line["configuration"]["seed"], line["configuration"]["training"]
+    _ = line["results"]["steps"], line["results"]["planned_steps"]
     return line
 
 
@@ -215,12 +230,11 @@ def _completed(stored: Configuration) -> Configuration:
 
 def do_missing(planned: Sequence[Run], results: Results, images: str, labels: str) -> int:
     """Do the runs whose lines are not there yet, one after the other; how many of them failed."""
+    results.begin()
     failed = 0
     for number, run in enumerate(planned, start=1):
-        head, found = f"{number}/{len(planned)} {run}:", results.find(run.configuration)
-        if found is not None:
-            if not any(same(line, run) for line in results.lines):  # trained under another name
-                results.append(found | {"variant": run.variant})
+        head = f"{number}/{len(planned)} {run}:"
+        if results.holds(run):
             print(head, "is there", flush=True)
             continue
         print(head, "trains", flush=True)
@@ -233,11 +247,6 @@ def do_missing(planned: Sequence[Run], results: Results, images: str, labels: st
         plain = ", ".join(f"{title} {done['plain'][name]:.3f}" for name, title in SCORES.items())
         print(head, f"{done['steps']} steps in {done['seconds']:.0f} s, {plain}", flush=True)
     return failed
-
-
-def same(line: Line, run: Run) -> bool:
-    """Whether a line is of this run, under this name."""
-    return line["variant"] == run.variant and _completed(line["configuration"]) == run.configuration
 
 
 def in_a_process(wanted: Configuration, images: str, labels: str) -> dict[str, Any] | None:
@@ -312,16 +321,25 @@ def of_seeds(lines: Mapping[int, Line], inference: str) -> dict[int, dict[str, f
 
 
 def steps_of(lines: Mapping[int, Line]) -> str:
-    """How many steps the runs had: '600' or '580-610'."""
+    """How many steps the runs had: '600' or '580-610'; and of how many the time was up before the plan was done."""
     steps = [line["results"]["steps"] for line in lines.values()]
-    return f"{min(steps)}" if min(steps) == max(steps) else f"{min(steps)}-{max(steps)}"
+    cut = sum(line["results"]["steps"] < line["results"]["planned_steps"] for line in lines.values())
+    text = f"{min(steps)}" if min(steps) == max(steps) else f"{min(steps)}-{max(steps)}"
+    return f"{text}, {cut} cut short" if cut else text
 
 
 def heading(lines: Sequence[Line]) -> str:
-    """Of an experiment: its data and the length of its runs."""
+    """Of an experiment: its data, the length of its runs, and what they were done with, all where that differs."""
+    known, made = lines[-1]["configuration"], {}
+    for line in lines:
+        made[f"commit {line['commit']}, {line['machine']}, {line['threads']} threads"] = None
+    return f"{known['data'].split(',')[0]}, {length_of(lines)} ({'; '.join(made)})"
+
+
+def length_of(lines: Sequence[Line]) -> str:
+    """Of an experiment: 'runs of 3 minutes'."""
     known = lines[-1]["configuration"]
-    length = f"{known['minutes']:g} minutes" if known["steps"] is None else f"{known['steps']} steps"
-    return f"{known['data'].split(',')[0]}, runs of {length}"
+    return f"runs of {known['minutes']:g} minutes" if known["steps"] is None else f"runs of {known['steps']} steps"
 
 
 def mean_and_spread(values: Sequence[float]) -> str:

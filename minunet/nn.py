@@ -173,9 +173,10 @@ class ModuleList(Sequential):
 
 def normal(rng: np.random.Generator, shape: tuple[int, ...], incoming: int, dtype: Any) -> Tensor:
     """A weight from N(0, sqrt(2 / n)), n = nodes that feed one output; relu keeps the variance so (He et al., 2015)."""
-    numbers = rng.standard_normal(shape)
-    numbers *= np.sqrt(2 / incoming)
-    return Tensor(numbers.astype(dtype), requires_grad=True)
+    weight = np.empty(shape, dtype)
+    for part in weight:  # the numbers are drawn in float64: one part after the other takes less memory
+        part[...] = rng.standard_normal(part.shape) * np.sqrt(2 / incoming)
+    return Tensor(weight, requires_grad=True)
 
 
 class Conv2d(Module):

@@ -105,6 +105,17 @@ def test_three_classes():
     assert label_instances(p, min_size=2, markers=0).tolist() == found.tolist()
 
 
+def test_cells_of_which_the_network_is_less_sure():
+    p = np.zeros((12, 30))
+    p[1:5, 1:5], p[1:5, 7:11], p[7:11, 1:5] = 0.9, 0.9, 0.8
+    p[7:11, 20:24] = 0.6
+    assert label_instances(p, certainty=0).max() == 4
+    assert label_instances(p, certainty=0.75).max() == 3 and label_instances(p).max() == 3  # of the median, 0.85
+    assert label_instances(p, certainty=1).max() == 2
+    assert label_instances(p * 0.85).max() == 3  # all are less sure: only how they compare counts
+    assert label_instances(p > 0.5).max() == 4  # a mask is sure of all
+
+
 def test_reading_order():
     labels = np.array([[0, 7, 7], [2, 0, 0], [2, 0, 5]], np.uint16)
     ordered = in_reading_order(labels)
@@ -122,7 +133,7 @@ def test_any_probabilities(p):
     assert ids.tolist() == list(range(1, len(ids) + 1))
     assert (np.diff(first) > 0).all() and (sizes >= 2).all()
     # Without the options every cell is a piece of the foreground, and all pieces that are large enough are there.
-    plain = label_instances(p, min_size=1, markers=0, gap=1, fill_holes=False)
+    plain = label_instances(p, min_size=1, markers=0, gap=1, fill_holes=False, certainty=0)
     np.testing.assert_array_equal(plain > 0, p > 0.5)
 
 

@@ -18,6 +18,8 @@ from minunet.instances.markers import tree_markers
 # pieces of the foreground 0.70 to 0.74, one high threshold 0.74 to 0.76, a tree of the map as it is 0.74 to 0.76, of
 # the smoothed map 0.76 to 0.78; with 1 pixel instead of 1.5 up to 0.01 less.
 SMOOTHING = 1.5
+# 0.8 to 0.9 gains 0.01 in the AP at 0.5 of five networks on these images, most of it specks that hardly are cells.
+CERTAINTY = 0.85
 
 ALL, HEAD, TAIL = slice(None), slice(None, -1), slice(1, None)
 SIDES = (((HEAD, ALL), (TAIL, ALL)), ((ALL, HEAD), (ALL, TAIL)))  # pixels that have one below, or right of them, and it
@@ -32,6 +34,7 @@ def label_instances(
     smoothing: float = SMOOTHING,
     gap: float = 0.3,
     fill_holes: bool = True,
+    certainty: float = CERTAINTY,
 ) -> np.ndarray:
     """Number the cells: probabilities (H, W) or (3, H, W) -> int32 (H, W), 0 background, cells 1..n in reading order.
 
@@ -49,6 +52,8 @@ def label_instances(
     gap          pixels between two cells, at most a pixel from both, go to the nearer one where their probability is
                  above it: training parts touching cells by a line that belongs to one of them. 1: no such pixels.
     fill_holes   background that one cell alone encloses becomes a part of it
+    certainty    cells are removed whose probability, in the mean over their pixels, is below this share of that of the
+                 image's median cell: specks of which the network is less sure than of the rest. 0: none
 
     Pieces hang together by sides, not by corners, since cells that were parted by one pixel may still touch at a
     corner. What is equally near to two cells goes to the one with the earlier first pixel. Time and memory are linear
@@ -66,6 +71,7 @@ def label_instances(
         labels = np.where(inside, tree_markers(smoothed, min_size=min_size), 0)
     labels = grow(labels, inside)
     labels = _without_small(_with_unmarked(labels, inside), min_size)
+    labels = _without_doubtful(labels, foreground, certainty)
     if fill_holes:
         labels = _with_holes_filled(labels)
     if gap < 1:
@@ -109,6 +115,17 @@ def _without_small(labels: np.ndarray, min_size: int) -> np.ndarray:
     keep = np.bincount(labels.ravel(), minlength=1) >= max(min_size, 1)
     keep[0] = False
     return (np.cumsum(keep, dtype=np.int32) * keep)[labels]
+
+
+def _without_doubtful(labels: np.ndarray, foreground: np.ndarray, certainty: float) -> np.ndarray:
+    """Without the cells whose mean probability is below this share of the median cell's."""
+    pixels = np.bincount(labels.ravel(), minlength=1)
+    if len(pixels) < 2:
+        return labels
+    mean = np.bincount(labels.ravel(), foreground.ravel()) / np.maximum(pixels, 1)
+    doubtful = mean < certainty * np.median(mean[1:])
+    doubtful[0] = False
+    return np.where(doubtful[labels], 0, labels).astype(labels.dtype)
 
 
 def _with_unmarked(labels: np.ndarray, inside: np.ndarray) -> np.ndarray:
