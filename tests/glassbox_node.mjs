@@ -53,7 +53,7 @@ function differences(run, given, { count, scales }, draw) {
     const place = draw(gradient.length);
     for (const way of ["held", "free"]) {
       const { slope, changed } = centralDifference(run, given, name, place, way === "held");
-      found[way].push({ name, place, error: Math.abs(slope - gradient[place]) / scales[name].scale, changed: changed.length });
+      found[way].push({ name, place, error: Math.abs(slope - gradient[place]) / (scales[name].scale || 1), changed: changed.length });
     }
   }
   return found;

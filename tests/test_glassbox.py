@@ -1,4 +1,4 @@
-"""The glass box's own arithmetic (JavaScript, in Node) against minunet in float64, and its formulas against its values."""
+"""The glass box's own arithmetic (JavaScript, in Node) against minunet in float64, its formulas against its values."""
 
 import copy
 

@@ -47,8 +47,8 @@ def pack(array: np.ndarray) -> dict[str, Any]:
 def check_numbers(found: Pass) -> dict[str, Any]:
     """{"values" and "gradients": {name: {"norm", "scale", "samples"}}} of a pass."""
     return {
-        "values": {name: _numbers(array, scale(found, "values", name)) for name, array in found.values.items()},
-        "gradients": {name: _numbers(array, scale(found, "gradients", name)) for name, array in found.gradients.items()},
+        kind: {name: _numbers(array, scale(found, kind, name)) for name, array in arrays.items()}
+        for kind, arrays in (("values", found.values), ("gradients", found.gradients))
     }
 
 

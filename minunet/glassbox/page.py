@@ -23,7 +23,8 @@ _EXPORT = re.compile(r"^export ((?:function|const|class) (\w+))", re.MULTILINE)
 
 def joined(folders: list[Path], known: tuple[str, ...] = ()) -> str:
     """The modules of these folders as one script that fills the object MODULES; `known` are in it already."""
-    sources = {path.stem: path.read_text(encoding="utf-8") for folder in folders for path in sorted(folder.glob("*.js"))}
+    files = [path for folder in folders for path in sorted(folder.glob("*.js"))]
+    sources = {path.stem: path.read_text(encoding="utf-8") for path in files}
     done, script = list(known), [] if known else ["const MODULES = {};"]
 
     def add(name: str) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from minunet import functional as F
 from minunet.autograd import Tensor
 from minunet.glassbox.subject import Subject
-from minunet.nn import BatchNorm2d, Conv2d, Dropout, Module, Sequential
+from minunet.nn import Dropout, Module, Sequential
 from minunet.training.recipe import loss_function
 from minunet.unet import SKIP_FITS, UNet
 

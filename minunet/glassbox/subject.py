@@ -85,7 +85,7 @@ def _learned(
 def _coding(mask: np.ndarray, classes: int) -> Coding | str:
     """Of a model that does not know its coding: small numbers are classes, as in `cross_entropy`."""
     mask = np.asarray(mask)
-    if mask.dtype.kind in "iub" and mask.ndim == 2 and mask.size and 0 <= mask.min() and mask.max() < classes:
+    if mask.dtype.kind in "iub" and mask.ndim == 2 and mask.size and mask.min() >= 0 and mask.max() < classes:
         return Coding("indices", tuple(range(classes)))
     return "auto"
 
@@ -95,7 +95,8 @@ def _window(model: UNet, side: int) -> tuple[np.ndarray, np.ndarray]:
     block = 2**model.levels
     if model.padding == "same":
         if side < block:
-            raise DataError(f"the image has a side of {side} px: a model of {model.levels} levels needs at least {block}")
+            needed = f"a model of {model.levels} levels needs at least {block}"
+            raise DataError(f"the image has a side of {side} px: {needed}")
         return np.arange(side), np.arange(side)
     margin = 6 * block - 4
     given = legal_sides(side + 2 * margin, model.levels)[0]

@@ -50,7 +50,7 @@ class App {
     this.edits = [];
     this.trail = [];
     this.chosen = { kind: "values", name: "final_conv", index: [0, 0, 0, 0] };
-    this.chart = new Chart(byId("chart"), open(contents, this.training).nodes, (name) => this.chooseTensor(name));
+    this.chart = new Chart(byId("chart"), open(contents, this.training).nodes, (name) => this.chooseInChart(name));
     this.maps = new Maps(byId("maps"), (kind, index) => this.choose(kind, this.chosen.name, index));
     this.terms = new Terms(byId("formula"), (kind, name, index) => this.choose(kind, name, index));
     this.wire();
@@ -83,7 +83,7 @@ class App {
     const found = await this.asker.ask({ task: "compute", training: this.training, edits: this.edits });
     this.run = { nodes, ...found };
     const loss = found.values.loss.data[0];
-    const change = before === undefined ? "" : `, ${shown(loss - before)} more than before`;
+    const change = before === undefined ? "" : `, loss changed by ${shown(loss - before)}`;
     byId("loss").textContent = shown(loss);
     byId("status").textContent = `computed in ${Math.round(found.milliseconds)} ms${change}`;
     this.judge();
@@ -119,6 +119,11 @@ class App {
   // Parameters and buffers, in the order of the nodes.
   parameters() {
     return this.run.nodes.flatMap((node) => Object.values(node.parameters));
+  }
+
+  chooseInChart(name) {
+    this.chooseTensor(name);
+    byId("element").scrollIntoView({ block: "start" });
   }
 
   chooseTensor(name) {
