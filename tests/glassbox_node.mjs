@@ -5,9 +5,10 @@ import { dirname, join } from "node:path";
 const job = JSON.parse(readFileSync(process.argv[2], "utf8"));
 const from = (name) => import(join(job.modules, `${name}.js`));
 const { open, verdict } = await from("box");
-const { centralDifference, compute, sgdStep } = await from("network");
+const { FAULTS, broken } = await from("faults");
+const { centralDifference, compute, forward, sgdStep } = await from("network");
 const { formula } = await from("formulas");
-const { indexOf } = await from("tensors");
+const { indexOf, norm } = await from("tensors");
 
 // A small generator of our own, so that draws are the same in every version of Node (mulberry32).
 function generator(seed) {
@@ -59,6 +60,21 @@ function differences(run, given, { count, scales }, draw) {
   return found;
 }
 
+// Every fault: its wrong gradients, and what one small step along them does to the loss, as a share of the right step.
+function faults(run, given) {
+  const step = (gradients) => {
+    const names = Object.keys(given).filter((name) => name !== "input" && gradients[name]);
+    const length = Math.sqrt(names.reduce((sum, name) => sum + norm(gradients[name].data) ** 2, 0));
+    const { values } = sgdStep(given, gradients, {}, { lr: 1e-6 / length, momentum: 0 });
+    return forward(run.nodes, values, run.kept).values.loss.data[0] - run.values.loss.data[0];
+  };
+  const right = step(run.gradients);
+  return Object.fromEntries(Object.keys(FAULTS).map((fault) => {
+    const { gradients, wrong, rate } = broken(run, fault);
+    return [fault, { gradients: plain(gradients), wrong, rate, stepped: step(gradients) / right }];
+  }));
+}
+
 const results = job.boxes.map((box) => {
   const { nodes, given } = open(box.contents, box.training);
   const start = performance.now();
@@ -69,6 +85,7 @@ const results = job.boxes.map((box) => {
   if (box.numbers) answer.verdict = verdict(run, box.numbers);
   if (box.formulas) answer.formulas = formulas(run, box.formulas, draw);
   if (box.differences) answer.differences = differences(run, given, { count: box.differences, scales: box.numbers.gradients }, draw);
+  if (box.faults) answer.faults = faults(run, given);
   if (box.steps) {
     let state = { values: given, velocities: {} };
     for (let k = 0; k < box.steps; k++)

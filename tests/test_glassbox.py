@@ -23,7 +23,7 @@ def found(tmp_path_factory):
             model, subject = generated(seed, levels=2, features=4)
             for training in (True, False):
                 passed = reference.passed(model, subject, training)
-                more = {"differences": 40, "steps": 2, "sgd": SGD} if training else {}
+                more = {"differences": 40, "faults": True, "steps": 2, "sgd": SGD} if training else {}
                 boxes.append(box(model, subject, training, tensors=True, numbers=check_numbers(passed), formulas=200,
                                  seed=seed, **more))  # fmt: skip
                 cases.append((model, subject, training, passed))
@@ -114,3 +114,33 @@ def test_steps_of_sgd(found):
             np.testing.assert_allclose(array(answer["after"][name]), parameter.data, rtol=1e-9, atol=1e-12)
         for name, buffer in buffers.items():  # the page leaves the running estimates alone
             np.testing.assert_array_equal(array(answer["after"][name]), buffer)
+
+
+def test_faults_spoil_what_they_should_and_nothing_else(found):
+    for model, *_, answer in found:
+        if "faults" not in answer:
+            continue
+        right = {name: array(packed) for name, packed in answer["gradients"].items()}
+        for fault, told in answer["faults"].items():
+            gradients = {name: array(packed) for name, packed in told["gradients"].items()}
+            assert set(gradients) == set(right), fault
+            apart = {name for name in right if not _close(gradients[name], right[name])}
+            below = f"pools.{model.levels - 1}", "bottleneck"
+            above = {name for name in apart if name.startswith(("ups.", "final", "loss", "concats"))}
+            if fault == "twice":
+                assert apart and all(name.endswith(".bias") for name in apart)
+                for name in apart:
+                    np.testing.assert_allclose(gradients[name], 2 * right[name])
+            elif fault == "unflipped":
+                assert not any(name.startswith(("final", "loss")) for name in apart)  # a kernel of 1 x 1 has one way
+            elif fault == "overwritten" and "loss.dice" in right:  # two losses of the same logits
+                assert "final_conv" in above
+            else:  # faults at the skips: nothing between the loss and the bottleneck is wrong
+                assert not above and apart and not any(name.startswith(below) for name in apart), fault
+            listed = {row["name"] for row in told["wrong"]}
+            assert {name for name in apart if name.endswith((".weight", ".bias"))} >= listed
+            assert told["rate"] == pytest.approx(told["stepped"], rel=1e-3, abs=1e-3), fault
+
+
+def _close(a, b):
+    return np.allclose(a, b, rtol=1e-9, atol=1e-12 * np.abs(b).max())

@@ -1,6 +1,7 @@
 // What is computed off the main thread: a question in, an answer out; and the worker that does so.
 
 import { open } from "./box.js";
+import { broken } from "./faults.js";
 import { centralDifference, compute } from "./network.js";
 import { copyOf } from "./tensors.js";
 
@@ -27,6 +28,11 @@ export class Work {
   difference({ name, place }) {
     const slope = (held) => centralDifference(this.run, this.given, name, place, held);
     return { held: slope(true), free: slope(false) };
+  }
+
+  // Of the last run: its gradients with a fault in backpropagation.
+  break({ fault }) {
+    return broken(this.run, fault);
   }
 
   answer({ task, ...question }) {

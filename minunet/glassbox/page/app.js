@@ -4,6 +4,7 @@ import { TOLERANCE, open, verdict } from "./box.js";
 import { formula } from "./formulas.js";
 import { offset } from "./tensors.js";
 import { Work } from "./work.js";
+import { Breaking } from "./breaking.js";
 import { Chart } from "./chart.js";
 import { Maps } from "./maps.js";
 import { Terms } from "./terms.js";
@@ -53,6 +54,8 @@ class App {
     this.chart = new Chart(byId("chart"), open(contents, this.training).nodes, (name) => this.chooseInChart(name));
     this.maps = new Maps(byId("maps"), (kind, index) => this.choose(kind, this.chosen.name, index));
     this.terms = new Terms(byId("formula"), (kind, name, index) => this.choose(kind, name, index));
+    this.breaking = new Breaking(byId("breaking"), (fault) => this.asker.ask({ task: "break", fault }),
+      (name) => this.chooseTensor(name));
     this.wire();
   }
 
@@ -89,6 +92,7 @@ class App {
     this.judge();
     this.list();
     this.chart.update(this.run);
+    this.breaking.clear();
     this.show();
   }
 
@@ -158,6 +162,7 @@ class App {
     this.showIndex();
     this.maps.update(this.run, kind, name, index);
     this.terms.show(kind, name, index, formula(this.run, kind, name, index));
+    this.breaking.look(this.run, name, index);
     byId("given").hidden = !given;
     byId("compare").hidden = !this.run.gradients[name];
     byId("difference").textContent = "";
