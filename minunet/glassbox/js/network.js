@@ -55,14 +55,18 @@ export function compute(nodes, given) {
   return { ...run, gradients: backward(run) };
 }
 
-// Steps of the differences: with choices held the loss is smooth, and the error of fourth order far below rounding's;
-// with choices free a smaller step passes fewer kinks.
-const STEPS = { held: 1e-3, free: 1e-4 };
+// Steps of the differences. Where choices are held the loss is smooth: of the first, the error of fourth order is far
+// below rounding's. Where they are free, and one changes within the first, the second passes fewer kinks.
+const STEPS = [1e-3, 1e-4];
 
 // dL/d(element) by central differences of fourth order: (8 (L(h) - L(-h)) - (L(2h) - L(-2h))) / 12 h.
-// held: the choices of relu and pooling stay those of `run`; else `changed` names where they do not.
+// held: the choices of relu and pooling stay those of `run`; else `changed` names those that do not.
 export function centralDifference(run, given, name, place, held) {
-  const step = held ? STEPS.held : STEPS.free;
+  const first = difference(run, given, name, place, held, STEPS[0]);
+  return first.changed.length ? difference(run, given, name, place, held, STEPS[1]) : first;
+}
+
+function difference(run, given, name, place, held, step) {
   const changed = new Map();
   const lossAt = (shift) => {
     const moved = copyOf(given[name]);
@@ -73,7 +77,7 @@ export function centralDifference(run, given, name, place, held) {
   };
   const near = lossAt(step) - lossAt(-step);
   const far = lossAt(2 * step) - lossAt(-2 * step);
-  return { slope: (8 * near - far) / (12 * step), changed: [...changed.values()] };
+  return { slope: (8 * near - far) / (12 * step), step, changed: [...changed.values()] };
 }
 
 // Every relu that opened or shut and every pooling that chose otherwise: [{name, op, place, index}].

@@ -6,28 +6,84 @@
 
 import { zeros, zerosLike } from "./tensors.js";
 
-// Of `out` positions along an axis, those for which position + shift lies inside `size`: [first, end).
-function inside(size, out, shift) {
-  return [Math.max(0, -shift), Math.min(out, size - shift)];
+// Zeros around every picture, so that no tap of a kernel has to look where the border is.
+function padded(x, margin) {
+  if (margin === 0) return x;
+  const [n, channels, height, width] = x.shape;
+  const y = zeros([n, channels, height + 2 * margin, width + 2 * margin]);
+  for (let row = 0; row < n * channels * height; row++) {
+    const [plane, h] = [Math.floor(row / height), row % height];
+    const start = (plane * y.shape[2] + h + margin) * y.shape[3] + margin;
+    y.data.set(x.data.subarray(row * width, (row + 1) * width), start);
+  }
+  return y;
 }
 
-// For every tap (o, c, i, j) of a convolution: where its rows of x and y lie. visit(tap, xStart, yStart, length) a row.
-function eachRow(xShape, yShape, kernel, padding, visit) {
-  const [n, channels, height, width] = xShape;
-  const [, outputs, rows, columns] = yShape;
+// Every row of y and, for each row i of the kernel, the row of the padded x that it reads: visit(tap, x, y), where
+// tap is the place of weight[o, c, i, 0], and x and y are those of the first numbers.
+function eachRow(x, y, kernel, visit) {
+  const [n, channels, height, width] = x.shape;
+  const [, outputs, rows, columns] = y.shape;
   for (let image = 0; image < n; image++)
     for (let o = 0; o < outputs; o++)
       for (let c = 0; c < channels; c++)
-        for (let i = 0; i < kernel; i++)
-          for (let j = 0; j < kernel; j++) {
-            const tap = ((o * channels + c) * kernel + i) * kernel + j;
-            const [top, bottom] = inside(height, rows, i - padding);
-            const [left, right] = inside(width, columns, j - padding);
-            if (right <= left) continue;
-            const x = ((image * channels + c) * height + i - padding) * width + left + j - padding;
-            const y = (image * outputs + o) * rows * columns + left;
-            for (let h = top; h < bottom; h++) visit(tap, x + h * width, y + h * columns, right - left);
-          }
+        for (let i = 0; i < kernel; i++) {
+          const tap = ((o * channels + c) * kernel + i) * kernel;
+          const from = ((image * channels + c) * height + i) * width;
+          const to = (image * outputs + o) * rows * columns;
+          for (let h = 0; h < rows; h++) visit(tap, from + h * width, to + h * columns);
+        }
+}
+
+// y[n,o,h,w] += sum over c, i, j of x[n,c,h+i,w+j] weight[o,c,i,j], x padded; three taps of a row at once.
+function correlate(x, weight, y) {
+  const kernel = weight.shape[2];
+  const length = y.shape[3];
+  const [from, to, w] = [x.data, y.data, weight.data];
+  eachRow(x, y, kernel, kernel === 3
+    ? (tap, xStart, yStart) => {
+      const [a, b, c] = [w[tap], w[tap + 1], w[tap + 2]];
+      for (let k = 0; k < length; k++)
+        to[yStart + k] += a * from[xStart + k] + b * from[xStart + k + 1] + c * from[xStart + k + 2];
+    }
+    : (tap, xStart, yStart) => {
+      for (let j = 0; j < kernel; j++)
+        for (let k = 0; k < length; k++) to[yStart + k] += w[tap + j] * from[xStart + j + k];
+    });
+}
+
+// dw[o,c,i,j] += sum over n, h, w of g[n,o,h,w] x[n,c,h+i,w+j], x padded.
+function correlateWeights(x, g, dw) {
+  const kernel = dw.shape[2];
+  const length = g.shape[3];
+  const [from, upstream, sums] = [x.data, g.data, dw.data];
+  eachRow(x, g, kernel, kernel === 3
+    ? (tap, xStart, yStart) => {
+      let [a, b, c] = [0, 0, 0];
+      for (let k = 0; k < length; k++) {
+        const value = upstream[yStart + k];
+        a += value * from[xStart + k];
+        b += value * from[xStart + k + 1];
+        c += value * from[xStart + k + 2];
+      }
+      sums[tap] += a;
+      sums[tap + 1] += b;
+      sums[tap + 2] += c;
+    }
+    : (tap, xStart, yStart) => {
+      for (let j = 0; j < kernel; j++)
+        for (let k = 0; k < length; k++) sums[tap + j] += upstream[yStart + k] * from[xStart + j + k];
+    });
+}
+
+// weight (O, C, k, k) -> (C, O, k, k), every kernel turned by 180 degrees: what the way back correlates g with.
+function turned({ shape: [outputs, channels, kernel], data }) {
+  const each = kernel * kernel;
+  const weight = zeros([channels, outputs, kernel, kernel]);
+  for (let o = 0; o < outputs; o++)
+    for (let c = 0; c < channels; c++)
+      for (let k = 0; k < each; k++) weight.data[(c * outputs + o) * each + k] = data[(o * channels + c + 1) * each - 1 - k];
+  return weight;
 }
 
 function channelSums(g) {
@@ -49,30 +105,16 @@ function addBias(y, bias) {
 
 const conv2d = {
   forward(node, [x], { weight, bias }) {
-    const kernel = weight.shape[2];
-    const grown = 2 * node.padding - kernel + 1;
+    const grown = 2 * node.padding - weight.shape[2] + 1;
     const y = zeros([x.shape[0], weight.shape[0], x.shape[2] + grown, x.shape[3] + grown]);
     if (bias) addBias(y, bias);
-    const [to, from, w] = [y.data, x.data, weight.data];
-    eachRow(x.shape, y.shape, kernel, node.padding, (tap, xStart, yStart, length) => {
-      const factor = w[tap];
-      for (let k = 0; k < length; k++) to[yStart + k] += factor * from[xStart + k];
-    });
+    correlate(padded(x, node.padding), weight, y);
     return y;
   },
   backward(node, g, [x], { weight, bias }) {
-    const kernel = weight.shape[2];
     const [dx, dw] = [zerosLike(x), zerosLike(weight)];
-    const [to, sums, from, upstream, w] = [dx.data, dw.data, x.data, g.data, weight.data];
-    eachRow(x.shape, g.shape, kernel, node.padding, (tap, xStart, yStart, length) => {
-      const factor = w[tap];
-      let sum = 0;
-      for (let k = 0; k < length; k++) {
-        to[xStart + k] += factor * upstream[yStart + k];
-        sum += from[xStart + k] * upstream[yStart + k];
-      }
-      sums[tap] += sum;
-    });
+    correlate(padded(g, weight.shape[2] - 1 - node.padding), turned(weight), dx);
+    correlateWeights(padded(x, node.padding), g, dw);
     return { inputs: [dx], parameters: bias ? { weight: dw, bias: channelSums(g) } : { weight: dw } };
   },
 };

@@ -8,12 +8,15 @@ import { copyOf } from "./tensors.js";
 export class Work {
   constructor(contents) {
     this.contents = contents;
+    this.opened = new Map(); // nodes and tensors by mode
   }
 
   // edits: [{name, place, value}] of pixels and parameters, in the order they were made.
   compute({ training, edits }) {
     const started = performance.now();
-    const { nodes, given } = open(this.contents, training);
+    if (!this.opened.has(training)) this.opened.set(training, open(this.contents, training));
+    const { nodes, given: original } = this.opened.get(training);
+    const given = { ...original };
     for (const { name, place, value } of edits) {
       given[name] = copyOf(given[name]);
       given[name].data[place] = value;

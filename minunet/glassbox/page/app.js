@@ -200,14 +200,14 @@ class App {
     byId("difference").textContent = "computing …";
     const { held, free } = await this.asker.ask({ task: "difference", name, place });
     const analytic = this.run.gradients[name].data[place];
-    const line = (title, slope) => make("li", {}, `${title}: ${shown(slope)}, off by ${shown(slope - analytic)}`);
+    const line = (title, { slope, step }) => make("li", {}, `${title}, step ${shown(step)}: ${shown(slope)}, off by ${shown(slope - analytic)}`);
     const changes = free.changed.slice(0, 8).map((choice) =>
       make("li", {}, `${choice.op === "relu" ? "ReLU" : "max pool"} ${named("values", choice.name, choice.index)}`));
     const more = free.changed.length > 8 ? [make("li", {}, `and ${free.changed.length - 8} more`)] : [];
     byId("difference").replaceChildren(
       make("ul", {}, make("li", {}, `analytic, by backpropagation: ${shown(analytic)}`),
-        line("central difference, choices of ReLU and pooling held", held.slope),
-        line("central difference, choices free", free.slope)),
+        line("central difference, choices of ReLU and pooling held", held),
+        line("central difference, choices free", free)),
       make("p", {}, free.changed.length
         ? `${count(free.changed.length, "choice")} changed on the way, so the free difference also saw a kink of the loss:`
         : "No ReLU or pooling chose otherwise on the way."),
