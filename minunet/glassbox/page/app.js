@@ -164,7 +164,7 @@ class App {
     this.terms.show(kind, name, index, formula(this.run, kind, name, index));
     this.breaking.look(this.run, name, index);
     byId("given").hidden = !given;
-    byId("compare").hidden = !this.run.gradients[name];
+    byId("compare").hidden = !given || !this.run.gradients[name];
     byId("difference").textContent = "";
     byId("undo").disabled = !this.edits.length;
     byId("new-value").value = this.run.values[name].data[offset(this.run.values[name].shape, index)];
