@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from . import functional, kernels, nn, optim
 from .autograd import Tensor, no_grad
 from .export import export  # at once: imported later, the package of this name would stand in its place
+from .glassbox import glassbox  # likewise
 from .kernels import policy, set_num_threads, use_backend
 from .optim import SGD
 from .prediction.predict import predict
@@ -73,6 +74,7 @@ __all__ = [
     "export",
     "fit",
     "functional",
+    "glassbox",
     "gradcheck",
     "kernels",
     "label_instances",

@@ -198,7 +198,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"minunet {__version__}")
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for add in (_add_demo, _add_train, _add_predict, _add_evaluate, _add_doctor, _add_info, _add_export,
+    for add in (_add_demo, _add_train, _add_predict, _add_evaluate, _add_doctor, _add_info, _add_export, _add_glassbox,
                 _add_gradcheck, _add_bench, _add_exercises):  # fmt: skip
         add(commands)
     return parser
@@ -430,6 +430,21 @@ def _add_export(commands: Any) -> None:
                          help="npz: of the weights (default: the model's)")  # fmt: skip
 
 
+def _add_glassbox(commands: Any) -> None:
+    from minunet.glassbox import MAX_MB, MODES
+
+    parser = _command(commands, "glassbox", "one pass of a model as a page that shows every number's sum", _glassbox)
+    parser.add_argument("model", metavar="MODEL", type=Path, help=MODEL)
+    parser.add_argument("image", metavar="IMAGE", type=Path)
+    parser.add_argument("--mask", type=Path, metavar="MASK", help="the truth (default: the model's own prediction)")
+    parser.add_argument("-o", "--out", type=Path, metavar="FILE.html", required=True, help="file to write")
+    parser.add_argument("--mode", choices=MODES, default="train", help="that the page opens in (default: train)")
+    parser.add_argument("--max-mb", type=_megabytes, default=MAX_MB, metavar="N",
+                        help=f"largest size of the page (default: {MAX_MB:g})")  # fmt: skip
+    parser.add_argument("--pixel", type=_pixel, metavar="Y,X", help="of the logits, that is shown first")
+    _add_machine(parser, device=False)
+
+
 def _add_gradcheck(commands: Any) -> None:
     parser = _command(commands, "gradcheck", "hold every operation's derivative against numeric ones", _gradcheck)
     parser.add_argument("filter", nargs="?", default="", metavar="NAME",
@@ -614,6 +629,13 @@ def _export(options: argparse.Namespace) -> None:
     export_file(options.model, options.to, options.out, given)
 
 
+def _glassbox(options: argparse.Namespace) -> None:
+    from minunet.glassbox.command import glassbox_file
+
+    names = ("model", "image", "mask", "out", "mode", "max_mb", "pixel")
+    glassbox_file(*(getattr(options, name) for name in names))
+
+
 def _gradcheck(options: argparse.Namespace) -> None:
     from minunet.errors import UsageError, WorkFailed
     from minunet.gradient_check import check_all
@@ -673,6 +695,23 @@ def _features(text: str) -> tuple[int, ...]:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
+
+
+def _pixel(text: str) -> tuple[int, int]:
+    places = text.split(",")
+    if len(places) != 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a pixel such as 12,30 (row, column)")
+    return _natural(places[0]), _natural(places[1])
+
+
+def _megabytes(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of megabytes above 0")
+    return value
 
 
 def _size(text: str) -> tuple[int, int]:

