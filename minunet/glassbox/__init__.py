@@ -7,7 +7,6 @@ js/ is the page's arithmetic, page/ its drawing.
 from __future__ import annotations
 
 import os
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,6 +28,8 @@ class GlassBox:
         return f"<glass box, {len(self.html.encode()) / 1e6:.1f} MB: a notebook shows it, .save('page.html') writes it>"
 
     def _repr_html_(self) -> str:
+        from html import escape  # late, since `import minunet` imports this file
+
         return f'<iframe srcdoc="{escape(self.html)}" style="width:100%;height:50rem;border:1px solid"></iframe>'
 
     def save(self, path: str | os.PathLike[str]) -> None:
