@@ -8,7 +8,8 @@ import { Breaking } from "./breaking.js";
 import { Chart } from "./chart.js";
 import { Maps } from "./maps.js";
 import { Terms } from "./terms.js";
-import { count, make, named, shown } from "./text.js";
+import { make } from "./make.js";
+import { count, named, shown } from "./words.js";
 import { axesOf, placeIn, planeOf, withPlace } from "./planes.js";
 
 const byId = (id) => document.getElementById(id);

@@ -12,18 +12,6 @@ export function named(kind, name, index) {
   return kind === "gradients" ? `∂L/∂${name}${place}` : `${name}${place}`;
 }
 
-// make("p", {className: "note"}, "text", child, ...) -> an element
-export function make(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [key, value] of Object.entries(attributes)) {
-    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
-    else if (key in element && !key.startsWith("aria")) element[key] = value;
-    else element.setAttribute(key, value);
-  }
-  element.append(...children);
-  return element;
-}
-
 export function count(number, what) {
   return `${number} ${what}${number === 1 ? "" : "s"}`;
 }
