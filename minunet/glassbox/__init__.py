@@ -1,6 +1,7 @@
 """A model on one image with nothing hidden: one HTML file that computes the whole pass itself, and shows every sum.
 
 subject.py: what is computed; reference.py: the same in Python; box.py: what travels; page.py: the file.
+stepper.py: a page of one stepper alone.
 js/ is the page's arithmetic, page/ its drawing.
 """
 
@@ -83,6 +84,15 @@ def glassbox(
     if path is not None:
         result.save(path)
     return result
+
+
+def __getattr__(name: str) -> Any:
+    """`stepper_page` is imported when it is first used: `import minunet` imports this file."""
+    if name != "stepper_page":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from minunet.glassbox.stepper import stepper_page
+
+    return stepper_page
 
 
 _REMEDY = "give a smaller model or image, or allow more with max_mb (--max-mb)"

@@ -3,7 +3,7 @@
 export function shown(value) {
   if (value === 0 || value === undefined) return "0";
   const size = Math.abs(value);
-  const text = size >= 1e-3 && size < 1e5 ? value.toPrecision(6) : value.toExponential(4);
+  const text = size >= 1e-3 && size < 1e5 ? String(Number(value.toPrecision(6))) : value.toExponential(4);
   return text.replace(/-/g, "−");
 }
 
