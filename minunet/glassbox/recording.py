@@ -13,15 +13,12 @@ import numpy as np
 
 from minunet.glassbox.box import pack
 from minunet.glassbox.reference import Node, Pass, in_float64, passed
+from minunet.glassbox.regions import EVERY, JOINING, Index, Region, Regions, places
 from minunet.glassbox.subject import Subject
 from minunet.unet import UNet
 
-Index = tuple[int, ...]
-Region = tuple[slice, slice, slice]  # channels, rows, columns: those outside the tensor are padding
-EVERY = slice(0, None)
 SHADES = 127  # of the 8-bit pictures, to either side of 0
 EPS = 1e-5  # of batch norm
-JOINING = ("conv2d", "conv_transpose2d")  # whose results are made of all channels
 
 
 class Recording:
@@ -30,6 +27,8 @@ class Recording:
     def __init__(self, model: UNet, subject: Subject, training: bool, pixel: tuple[int, int] | None) -> None:
         self.model, self.subject, self.training = model, subject, training
         self.run = passed(model, subject, training)
+        shapes = {name: array.shape for name, array in self.run.values.items()}
+        self.regions = Regions(shapes, model.padding == "same")
         self.pixel = pixel or largest_loss(self.run, subject)
         self.chosen = self._choose()
 
@@ -71,70 +70,16 @@ class Recording:
     def _most(self, node: Node, k: int, index: Index) -> Index:
         """Of what an element is made of in an input, the one of largest gradient."""
         name = node.inputs[k]
-        region = self._reads(node, k, index) or (EVERY, slice(index[2], index[2] + 1), slice(index[3], index[3] + 1))
-        gradient = np.abs(self.run.gradients[name][0])
+        counts = np.abs(self.run.gradients[name][0])
+        at_the_place = (EVERY, *(slice(p, p + 1) for p in index[2:]))  # of a concat's other part
+        region = self.regions.reads(node, k, index) or at_the_place
         if node.op in JOINING:  # of the middle of what is covered, so that the chosen ones lie on each other
             region = (EVERY, *(slice(m, m + 1) for m in ((part.start + part.stop) // 2 for part in region[1:])))
         if node.op == "max_pool2d":
-            gradient = self.run.values[name][0]  # the one that went on
-        places = _places((1, *gradient.shape), region)
-        return tuple(int(i) for i in np.unravel_index(places[gradient.ravel()[places].argmax()], (1, *gradient.shape)))
-
-    def _reads(self, node: Node, k: int, index: Index) -> Region | None:
-        """Where in input k the terms of a value lie; None: nowhere."""
-        _, c, h, w = index
-        shape, own = self.run.values[node.inputs[k]].shape, slice(c, c + 1)
-        sides = (shape[2], shape[3])
-        size = self.run.values[node.name].shape[2:]
-        if node.op == "conv2d":
-            kernel, padding = self._kernel(node.name)
-            return EVERY, slice(h - padding, h - padding + kernel), slice(w - padding, w - padding + kernel)
-        if node.op == "conv_transpose2d":
-            return EVERY, slice(h // 2, h // 2 + 1), slice(w // 2, w // 2 + 1)
-        if node.op == "max_pool2d":
-            return own, slice(2 * h, 2 * h + 2), slice(2 * w, 2 * w + 2)
-        if node.op in ("center_crop", "center_pad"):
-            a, b = h - (size[0] - sides[0]) // 2, w - (size[1] - sides[1]) // 2
-            if node.op == "center_crop":
-                a, b = h + (sides[0] - size[0]) // 2, w + (sides[1] - size[1]) // 2
-            return own, slice(a, a + 1), slice(b, b + 1)
-        if node.op == "resize":
-            return own, _mixed(h, sides[0], size[0]), _mixed(w, sides[1], size[1])
-        if node.op == "concat":
-            first = self.run.values[node.inputs[0]].shape[1]
-            if (c < first) != (k == 0):
-                return None
-            own = slice(c - first * k, c - first * k + 1)
-        return own, slice(h, h + 1), slice(w, w + 1)
-
-    def _spreads(self, node: Node, k: int, index: Index) -> Region:
-        """Where in the result the gradients lie that an element of input k gets its own from."""
-        _, c, h, w = index
-        sides, size = self.run.values[node.inputs[k]].shape[2:], self.run.values[node.name].shape[2:]
-        own = slice(c, c + 1)
-        if node.op == "conv2d":
-            kernel, padding = self._kernel(node.name)
-            return EVERY, *(slice(p + padding - kernel + 1, p + padding + 1) for p in (h, w))
-        if node.op == "conv_transpose2d":
-            return EVERY, slice(2 * h, 2 * h + 2), slice(2 * w, 2 * w + 2)
-        if node.op == "max_pool2d":
-            return own, slice(h // 2, h // 2 + 1), slice(w // 2, w // 2 + 1)
-        if node.op in ("center_crop", "center_pad"):
-            inner, outer = (size, sides) if node.op == "center_crop" else (sides, size)
-            sign = -1 if node.op == "center_crop" else 1
-            a, b = (p + sign * ((outer[k] - inner[k]) // 2) for k, p in enumerate((h, w)))
-            return own, slice(a, a + 1), slice(b, b + 1)
-        if node.op == "resize":
-            return own, _touched(h, sides[0], size[0]), _touched(w, sides[1], size[1])
-        if node.op == "concat":
-            start = c + (self.run.values[node.inputs[0]].shape[1] if k else 0)
-            own = slice(start, start + 1)
-        return own, slice(h, h + 1), slice(w, w + 1)
-
-    def _kernel(self, name: str) -> tuple[int, int]:
-        """Side and padding of a convolution."""
-        kernel = self.run.values[f"{name}.weight"].shape[2]
-        return kernel, kernel // 2 if self.model.padding == "same" else 0
+            counts = self.run.values[name][0]  # the one that went on
+        shape = (1, *counts.shape)
+        among = places(shape, region)
+        return tuple(int(i) for i in np.unravel_index(among[counts.ravel()[among].argmax()], shape))
 
     def _needed(self) -> dict[tuple[str, str], np.ndarray]:
         """{(kind, name): places in the flat array} of all numbers that are recorded."""
@@ -143,7 +88,7 @@ class Recording:
 
         def need(kind: str, name: str, region: Region | None) -> None:
             if region is not None and name in shapes:
-                found.setdefault((kind, name), []).append(_places(shapes[name], region))
+                found.setdefault((kind, name), []).append(places(shapes[name], region))
 
         for name, (_, c, h, w) in self.chosen.items():
             need("values", name, (slice(c, c + 1), slice(h, h + 1), slice(w, w + 1)))
@@ -151,10 +96,10 @@ class Recording:
         for node in self.run.nodes:
             own = self.chosen[node.name][1]
             for k, name in enumerate(node.inputs):
-                need("values", name, self._reads(node, k, self.chosen[node.name]))
-                need("gradients", node.name, self._spreads(node, k, self.chosen[name]))
-                for kind, parameter, places in self._of_parameters(node, own, self.chosen[name][1]):
-                    found.setdefault((kind, parameter), []).append(places)
+                need("values", name, self.regions.reads(node, k, self.chosen[node.name]))
+                need("gradients", node.name, self.regions.spreads(node, k, self.chosen[name]))
+                for kind, parameter, where in self._of_parameters(node, own, self.chosen[name][1]):
+                    found.setdefault((kind, parameter), []).append(where)
         _, _, y, x = self.chosen["final_conv"]
         pixel = (EVERY, slice(y, y + 1), slice(x, x + 1))
         for kind in ("values", "gradients"):
@@ -162,7 +107,7 @@ class Recording:
             for name in ("loss", "loss.cross_entropy", "loss.dice"):
                 if name in shapes:
                     found[kind, name] = [np.zeros(1, np.int64)]
-        return {key: np.unique(np.concatenate(places)) for key, places in found.items()}
+        return {key: np.unique(np.concatenate(parts)) for key, parts in found.items()}
 
     def _of_parameters(self, node: Node, own: int, other: int) -> list[tuple[str, str, np.ndarray]]:
         """What a node's two formulas need of its parameters: own is the channel of its element, other its input's."""
@@ -170,10 +115,10 @@ class Recording:
         found: list[tuple[str, str, np.ndarray]] = []
         if node.op in JOINING:
             weight = f"{node.name}.weight"
-            places = np.arange(values[weight].size).reshape(values[weight].shape)
+            all_places = np.arange(values[weight].size).reshape(values[weight].shape)
             if node.op == "conv_transpose2d":
-                places = places.swapaxes(0, 1)
-            found.append(("values", weight, np.concatenate([places[own].ravel(), places[:, other].ravel()])))
+                all_places = all_places.swapaxes(0, 1)
+            found.append(("values", weight, np.concatenate([all_places[own].ravel(), all_places[:, other].ravel()])))
             if f"{node.name}.bias" in values:
                 found.append(("values", f"{node.name}.bias", np.array([own])))
         if node.op == "batch_norm":
@@ -211,12 +156,12 @@ class Recording:
     def _pooled(self, node: Node) -> dict[int, int]:
         """{place of a result: place of the number that it is}, of the windows of both chosen elements."""
         x, y = self.run.values[node.inputs[0]], self.run.values[node.name]
-        region = self._spreads(node, 0, self.chosen[node.inputs[0]])
-        places = np.append(_places(y.shape, region), np.ravel_multi_index(self.chosen[node.name], y.shape))
+        region = self.regions.spreads(node, 0, self.chosen[node.inputs[0]])
+        results = np.append(places(y.shape, region), np.ravel_multi_index(self.chosen[node.name], y.shape))
         found = {}
-        for place in places.tolist():
+        for place in results.tolist():
             index = tuple(int(i) for i in np.unravel_index(place, y.shape))
-            window = _places(x.shape, self._reads(node, 0, index))
+            window = places(x.shape, self.regions.reads(node, 0, index))
             found[place] = int(window[x.ravel()[window].argmax()])
         return found
 
@@ -266,29 +211,8 @@ def _probabilities(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(axis=0)
 
 
-def _places(shape: tuple[int, ...], region: Region) -> np.ndarray:
-    """Places in the flat array (N, C, H, W) of the region in the first image, but for padding."""
-    channels, rows, columns = (
-        np.arange(max(0, part.start), side if part.stop is None else min(part.stop, side))
-        for part, side in zip(region, shape[1:], strict=True)
-    )
-    return ((channels[:, None, None] * shape[2] + rows[:, None]) * shape[3] + columns).ravel()
-
-
-def _mixed(position: int, size_in: int, size_out: int) -> slice:
-    """The two positions that one of a resized axis is mixed of."""
-    low = min(int(max((position + 0.5) * size_in / size_out - 0.5, 0)), size_in - 1)
-    return slice(low, low + 2)
-
-
-def _touched(position: int, size_in: int, size_out: int) -> slice:
-    """At least all positions of the resized axis that this one is mixed into."""
-    ratio = size_out / size_in
-    return slice(int((position - 1) * ratio) - 1, int((position + 2) * ratio) + 2)
-
-
-def _sparse(array: np.ndarray, places: np.ndarray) -> dict[str, Any]:
-    return {"places": pack(places.astype(np.float64)), "numbers": pack(array.ravel()[places])}
+def _sparse(array: np.ndarray, where: np.ndarray) -> dict[str, Any]:
+    return {"places": pack(where.astype(np.float64)), "numbers": pack(array.ravel()[where])}
 
 
 def _map(array: np.ndarray, index: Index, step: int) -> dict[str, Any]:

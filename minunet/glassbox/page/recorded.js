@@ -17,13 +17,14 @@ export class Recorded {
     this.opened = openRecording(this.recording);
     this.formulas = recordedFormulas(this.opened).map(([kind, name]) => `${kind} ${name}`);
     this.trail = [];
-    this.chart = new Chart(byId("chart"), this.opened.run.nodes, (name) => this.choose("values", name));
+    this.chart = new Chart(byId("chart"), this.opened.run.nodes, (name) => this.chooseInChart(name));
     this.maps = new Maps(byId("maps"), (kind) => this.choose(kind, this.chosen.name));
     this.terms = new Terms(byId("formula"), (kind, name, index) => this.follow(kind, name, index));
   }
 
   start() {
     for (const id of LEFT) (byId(id).closest("section:not(#element):not(#network)") ?? byId(id)).hidden = true;
+    byId("which").textContent = "the channel of the recorded element. Choose one, and below are its sums.";
     const { run, maps } = this.opened;
     byId("loss").textContent = shown(run.values.loss.data[0]);
     this.judge();
@@ -66,6 +67,11 @@ export class Recorded {
     const own = this.opened.chosen[name];
     if (own && this.isKnown(kind, name) && own.every((place, axis) => place === index[axis])) this.choose(kind, name);
     else byId("difference").textContent = `Of ${named(kind, name, index)} only the value is recorded, not its own sum.`;
+  }
+
+  chooseInChart(name) {
+    this.choose("values", name);
+    byId("element").scrollIntoView({ block: "start" });
   }
 
   choose(kind, name) {
