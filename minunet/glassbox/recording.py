@@ -71,10 +71,12 @@ class Recording:
         """Of what an element is made of in an input, the one of largest gradient."""
         name = node.inputs[k]
         counts = np.abs(self.run.gradients[name][0])
-        at_the_place = (EVERY, *(slice(p, p + 1) for p in index[2:]))  # of a concat's other part
-        region = self.regions.reads(node, k, index) or at_the_place
+        _, _, h, w = index
+        there = (EVERY, slice(h, h + 1), slice(w, w + 1))  # of a concat's other part
+        region = self.regions.reads(node, k, index) or there
         if node.op in JOINING:  # of the middle of what is covered, so that the chosen ones lie on each other
-            region = (EVERY, *(slice(m, m + 1) for m in ((part.start + part.stop) // 2 for part in region[1:])))
+            h, w = ((part.start + part.stop) // 2 for part in region[1:])
+            region = (EVERY, slice(h, h + 1), slice(w, w + 1))
         if node.op == "max_pool2d":
             counts = self.run.values[name][0]  # the one that went on
         shape = (1, *counts.shape)
@@ -160,8 +162,8 @@ class Recording:
         results = np.append(places(y.shape, region), np.ravel_multi_index(self.chosen[node.name], y.shape))
         found = {}
         for place in results.tolist():
-            index = tuple(int(i) for i in np.unravel_index(place, y.shape))
-            window = places(x.shape, self.regions.reads(node, 0, index))
+            _, c, h, w = (int(i) for i in np.unravel_index(place, y.shape))
+            window = places(x.shape, (slice(c, c + 1), slice(2 * h, 2 * h + 2), slice(2 * w, 2 * w + 2)))
             found[place] = int(window[x.ravel()[window].argmax()])
         return found
 

@@ -55,7 +55,8 @@ class Regions:
         own = slice(c, c + 1)
         if node.op == "conv2d":
             kernel, padding = self._kernel(node.name)
-            return EVERY, *(slice(p + padding - kernel + 1, p + padding + 1) for p in (h, w))
+            a, b = h + padding, w + padding
+            return EVERY, slice(a - kernel + 1, a + 1), slice(b - kernel + 1, b + 1)
         if node.op == "conv_transpose2d":
             return EVERY, slice(2 * h, 2 * h + 2), slice(2 * w, 2 * w + 2)
         if node.op == "max_pool2d":
