@@ -136,7 +136,7 @@ def watched(judge: str, arguments: list[str], seconds: float) -> tuple[Any, str 
     """
     with tempfile.TemporaryDirectory(prefix="minunet-") as place:
         said, printed = Path(place) / "verdict.json", Path(place) / "printed"
-        command = [sys.executable, "-c", ENTER, json.dumps(paths()), judge, *arguments, str(said)]
+        command = [sys.executable, "-P", "-c", ENTER, json.dumps(paths()), judge, *arguments, str(said)]
         why = None
         try:
             with open(printed, "wb") as stream:
@@ -153,7 +153,7 @@ def watched(judge: str, arguments: list[str], seconds: float) -> tuple[Any, str 
             return None, why or "its process ended before the check did: a call that exits?", _text(printed)
 
 
-# The paths of this process instead of -m, which would look for modules beside the learner's files first.
+# The paths of this process instead of -m, which would look for modules where the learner stands first (-P: nor -c).
 ENTER = "import importlib, json, sys; sys.path[:] = json.loads(sys.argv[1]); " \
         "importlib.import_module(sys.argv[2]).main(sys.argv[3:])"  # fmt: skip
 

@@ -92,7 +92,7 @@ def train(build: Build) -> None:
     missing = [step.number for step in STEPS if step.number not in build.right]
     if missing:
         raise UsageError(f"step {missing[0]} is not right yet: minunet exercises check {build.folder}")
-    command = [sys.executable, "-c", ENTER, json.dumps(paths()), "minunet.exercises.build.train",
+    command = [sys.executable, "-P", "-c", ENTER, json.dumps(paths()), "minunet.exercises.build.train",
                str(build.folder.absolute())]  # fmt: skip
     print("The demo, with your five files and the plain loops of your kernels:\n", flush=True)
     if subprocess.run(command, env=environment()).returncode:
