@@ -1,4 +1,4 @@
-"""The steps of docs/convolution.md, measured: python bench/ladder.py
+"""The steps of docs/book/08-speed.md, measured: python bench/ladder.py
 
 One layer like those of the paper's network, 64 channels to 64 at 3 x 3, forward: plain loops, then the variants of
 conv2d from slow to fast.  Each is checked against the definition, then all are timed in turns.
