@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from .svg import Drawing, number
+from .svg import Drawing
 
 RESULTS = Path(__file__).resolve().parents[3] / "bench" / "results"
 
@@ -20,7 +20,7 @@ def ladder() -> str:
         if again:
             d.box(100, y, scale * again, 24)
         d.box(100, y, scale * row["gflops"], 24, "up" if row["gflops"] <= peak else "down", 0.7)
-        d.text(108 + scale * max(again or 0, row["gflops"]), y + 12, number(row["gflops"], 0), "small start")
+        d.text(400, y + 12, f"{row['gflops']:.0f}" + (f" ({again})" if again else ""), "small end")
     x = 100 + scale * peak
     d.curve([(x, 10), (x, 188)], "line")
     d.text(x, 200, f"peak {peak} GFLOP/s", "small")

@@ -22,17 +22,16 @@ def valley() -> str:
     """Thirty steps down a valley, with and without momentum, over the lines of equal loss."""
     d = Drawing(400, 300, "Thirty steps in a narrow valley: plain descent, and with momentum")
     for k, (momentum, look, name) in enumerate(((0.0, "down", "plain"), (0.6, "up", "momentum 0.6"))):
-        axes = Axes(d, (40, 12 + 140 * k, 340, 110), (-0.5, 1.1), (-0.4, 0.4))
-        axes.ticks([-0.5, 0, 0.5, 1], [-0.3, 0, 0.3], number, number)
+        axes = Axes(d, (40, 12 + 140 * k, 340, 110), (-1.15, 1.15), (-0.4, 0.4))
+        axes.ticks([-1, -0.5, 0, 0.5, 1], [-0.3, 0, 0.3], number, number)
         angles = np.linspace(0, 2 * np.pi, 73)
         for level in (0.02, 0.2, 0.6):
             r = np.sqrt(2 * level)
-            points = zip(r * np.cos(angles), r / np.sqrt(STEEP) * np.sin(angles), strict=True)
-            d.curve([axes.at(x, y) for x, y in points if -0.5 <= x <= 1.1])
+            axes.plot(r * np.cos(angles), r / np.sqrt(STEEP) * np.sin(angles), "line")
         points = path(0.07, momentum, 30)
         axes.plot(points[:, 0], points[:, 1], f"{look}-line")
         axes.point(*points[-1], look)
-        d.text(330, 24 + 140 * k, name, f"small {look}")
+        d.text(50, 24 + 140 * k, name, f"small start {look}")
     return d.svg()
 
 
