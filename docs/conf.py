@@ -42,9 +42,8 @@ def setup(app):
 def _read(app, page, source):
     """Files outside of this folder are handed out as they are, without their headings; folders are only named."""
     folder = Path(app.env.doc2path(page)).parent
-    source[0] = re.sub(
-        r"\[([^]]*)\]\((\.\./[^)#]+)(?:#[^)]*)?\)", lambda link: _outside(link, folder), source[0]
-    )
+    link = r"\[([^]]*)\]\((\.\./[^)#]+)(?:#[^)]*)?\)"
+    source[0] = re.sub(link, lambda found: _outside(found, folder), source[0])
 
 
 def _outside(link, folder):

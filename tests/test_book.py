@@ -17,7 +17,8 @@ import minunet as mn
 
 DOCS = pages.ROOT / "docs"
 CHAPTERS = sorted((DOCS / "book").glob("[0-9]*.md"))
-DRAWN = sorted(path.stem for path in (DOCS / "book" / "figures").glob("*.py") if path.stem not in ("__init__", "program", "svg"))
+TOOLS = ("__init__", "program", "svg")
+DRAWN = sorted({path.stem for path in (DOCS / "book" / "figures").glob("*.py")} - set(TOOLS))
 EVERY_CHAPTER = pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
 
 
