@@ -12,7 +12,7 @@ from docstrings import restructured
 
 project = "minunet"
 author = "minunet contributors"
-extensions = ["myst_parser", "sphinx.ext.autodoc", "drawing", "mathml", "source"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "drawing", "mathml", "source", "stepper"]
 highlight_language = "none"  # of blocks that do not say: formulas
 smartquotes = False
 exclude_patterns = ["README.md"]  # index.rst shows it

@@ -14,6 +14,7 @@ import pages
 import pytest
 
 import minunet as mn
+from minunet.glassbox.stepper import KINDS
 
 DOCS = pages.ROOT / "docs"
 CHAPTERS = sorted((DOCS / "book").glob("[0-9]*.md"))
@@ -98,6 +99,12 @@ def test_drawings_are_pictures_that_say_what_they_show(module):
 def test_drawings_have_captions(chapter):
     for block in blocks(chapter, "drawing"):
         assert len(block.text.split()) > 3, f"{chapter.name}, line {block.line}"
+
+
+@EVERY_CHAPTER
+def test_steppers_are_of_a_kind_that_there_is(chapter):
+    for block in blocks(chapter, "stepper"):
+        assert block.language.split()[1] in KINDS and block.text, f"{chapter.name}, line {block.line}"
 
 
 # -------------------------------------------------------------------------------------------------- chapters
