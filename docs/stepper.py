@@ -22,7 +22,8 @@ class Stepper(SphinxDirective):
     def run(self):
         (kind,) = self.arguments
         title = f"{kind}, step by step"
-        frame = f'<iframe class="stepper" title="{title}" loading="lazy" srcdoc="{escape(stepper_page(kind))}"></iframe>'
+        page = escape(stepper_page(kind))
+        frame = f'<iframe class="stepper" title="{title}" loading="lazy" srcdoc="{page}"></iframe>'
         caption = nodes.caption("", "", *self.parse_inline(" ".join(self.content))[0])
         return [nodes.figure("", nodes.raw("", frame, format="html"), caption)]
 

@@ -197,3 +197,20 @@ def test_a_dead_link_would_be_noticed(site):
     assert not dead(site, chapter, "#exercises") and not dead(site, chapter, "index.html")
     for wrong in ("#nowhere", "nowhere.html", "index.html#nowhere"):
         assert dead(site, chapter, wrong)
+
+
+PARTS = [*(f"book/{chapter.stem}" for chapter in CHAPTERS), "book/index", "index"]
+STEPPED = """[...document.querySelectorAll('iframe.stepper')].every(frame => {
+    frame.loading = 'eager';
+    return frame.contentDocument?.querySelector('.caption')?.textContent;
+})"""
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_on_a_phone_a_page_is_whole_and_asks_nothing_of_the_network(part, site, browser):
+    (path,) = (path for path in site if path.as_posix().endswith(f"html/{part}.html"))
+    page = browser.open(path, width=360, height=800)
+    page.evaluate("document.querySelectorAll('details').forEach(solution => solution.open = true)")
+    page.wait_for(STEPPED)
+    assert page.errors == [] and page.requests == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
