@@ -12,7 +12,7 @@ from docstrings import restructured
 
 project = "minunet"
 author = "minunet contributors"
-extensions = ["myst_parser", "sphinx.ext.autodoc", "drawing", "mathml", "source"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "drawing", "mathml", "source", "stepper"]
 highlight_language = "none"  # of blocks that do not say: formulas
 smartquotes = False
 exclude_patterns = ["README.md"]  # index.rst shows it
@@ -42,9 +42,8 @@ def setup(app):
 def _read(app, page, source):
     """Files outside of this folder are handed out as they are, without their headings; folders are only named."""
     folder = Path(app.env.doc2path(page)).parent
-    source[0] = re.sub(
-        r"\[([^]]*)\]\((\.\./[^)#]+)(?:#[^)]*)?\)", lambda link: _outside(link, folder), source[0]
-    )
+    link = r"\[([^]]*)\]\((\.\./[^)#]+)(?:#[^)]*)?\)"
+    source[0] = re.sub(link, lambda found: _outside(found, folder), source[0])
 
 
 def _outside(link, folder):

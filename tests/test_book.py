@@ -14,10 +14,12 @@ import pages
 import pytest
 
 import minunet as mn
+from minunet.glassbox.stepper import KINDS
 
 DOCS = pages.ROOT / "docs"
 CHAPTERS = sorted((DOCS / "book").glob("[0-9]*.md"))
-DRAWN = sorted(path.stem for path in (DOCS / "book" / "figures").glob("*.py") if path.stem not in ("__init__", "svg"))
+TOOLS = ("__init__", "program", "svg")
+DRAWN = sorted({path.stem for path in (DOCS / "book" / "figures").glob("*.py")} - set(TOOLS))
 EVERY_CHAPTER = pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
 
 
@@ -97,6 +99,12 @@ def test_drawings_are_pictures_that_say_what_they_show(module):
 def test_drawings_have_captions(chapter):
     for block in blocks(chapter, "drawing"):
         assert len(block.text.split()) > 3, f"{chapter.name}, line {block.line}"
+
+
+@EVERY_CHAPTER
+def test_steppers_are_of_a_kind_that_there_is(chapter):
+    for block in blocks(chapter, "stepper"):
+        assert block.language.split()[1] in KINDS and block.text, f"{chapter.name}, line {block.line}"
 
 
 # -------------------------------------------------------------------------------------------------- chapters
@@ -189,3 +197,20 @@ def test_a_dead_link_would_be_noticed(site):
     assert not dead(site, chapter, "#exercises") and not dead(site, chapter, "index.html")
     for wrong in ("#nowhere", "nowhere.html", "index.html#nowhere"):
         assert dead(site, chapter, wrong)
+
+
+PARTS = [*(f"book/{chapter.stem}" for chapter in CHAPTERS), "book/index", "index"]
+STEPPED = """[...document.querySelectorAll('iframe.stepper')].every(frame => {
+    frame.loading = 'eager';
+    return frame.contentDocument?.querySelector('.caption')?.textContent;
+})"""
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_on_a_phone_a_page_is_whole_and_asks_nothing_of_the_network(part, site, browser):
+    (path,) = (path for path in site if path.as_posix().endswith(f"html/{part}.html"))
+    page = browser.open(path, width=360, height=800)
+    page.evaluate("document.querySelectorAll('details').forEach(solution => solution.open = true)")
+    page.wait_for(STEPPED)
+    assert page.errors == [] and page.requests == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
