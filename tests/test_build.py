@@ -196,6 +196,30 @@ def test_a_fault_is_named_with_its_tensor_alone_and_in_the_training(tmp_path):
     assert wrong.value.tensor == "loss"
 
 
+TRAINED_WITH = {
+    "minunet.autograd": "Tensor.__init__ record topological walk Tensor.backward",
+    "minunet.functional": "conv2d conv2d_relu conv_transpose2d max_pool2d _batch_norm concat cross_entropy",
+    "minunet.nn": "Module.named_arrays normal Conv2d.forward ConvTranspose2d.forward BatchNorm2d.forward",
+    "minunet.unet": "DoubleConv.__init__ DoubleConv.forward UNet.forward UNet.output_size",
+    "minunet.optim": "SGD.step SGD._update SGD.zero_grad clip_grad_norm cosine warm_up",
+    "minunet.kernels.conv2d.reference": "forward backward_input backward_weight",
+    "minunet.kernels.conv_transpose2d.reference": "forward backward_input backward_weight",
+    "minunet.kernels.max_pool2d.reference": "forward backward",
+    "minunet.kernels.batch_norm.reference": "statistics normalize backward_parameters backward_input",
+    "minunet.kernels.cross_entropy.reference": "forward backward",
+    "minunet.kernels.sgd.reference": "update square_sum",
+}
+
+
+@pytest.mark.parametrize("module", TRAINED_WITH)
+def test_what_trains_in_the_last_step_is_the_learners_own(module, tmp_path):
+    write(tmp_path, ())
+    for name in TRAINED_WITH[module].split():
+        (tmp_path / learners_name(module)).write_text(learners_text(module, {name: 1}))
+        with pytest.raises(Wrong, match="a body that is still empty"):
+            judge(STEPS[-1], tmp_path, right_items(len(STEPS)))
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
