@@ -1,0 +1,33 @@
+// The worker: the first message holds {facts, module, weights} (the latter two as base64), each further one an image
+// {rgba, height, width}. Answers: {done, total} while it computes, then what `answer` gives, or {error}.
+
+import { bytesOf, load } from "./network.js";
+import { colored, overlay, shown } from "./overlay.js";
+import { Picture, isGrey } from "./picture.js";
+import { segment } from "./segment.js";
+
+export function serve(scope) {
+  let loading = null;
+  scope.onmessage = async ({ data }) => {
+    try {
+      if (!loading) {
+        loading = load(data.facts, bytesOf(data.module), bytesOf(data.weights));
+        return;
+      }
+      const found = answer(await loading, data, (done, total) => scope.postMessage({ done, total }));
+      scope.postMessage(found, ["classes", "seen", "mask", "overlay"].map((name) => found[name].buffer));
+    } catch (error) {
+      scope.postMessage({ error: String(error) });
+    }
+  };
+}
+
+// The class of every pixel, and as rgba what is drawn: the image as it is shown, the mask, the overlay.
+function answer(network, { rgba, height, width }, told) {
+  const started = performance.now();
+  const classes = segment(network, new Picture(rgba, height, width, network.facts), told);
+  const milliseconds = performance.now() - started;
+  const grey = isGrey(rgba);
+  const seen = shown(rgba, grey);
+  return { classes, milliseconds, grey, seen, mask: colored(classes), overlay: overlay(seen, classes, height, width) };
+}
