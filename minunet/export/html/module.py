@@ -67,7 +67,7 @@ def compiled(source: Path, flags: Iterable[str], exports: Iterable[str]) -> Path
     _zig(source.parent, "cc", *TARGET, *flags, "-c", source.name, "-o", binary.name)
     offered = [f"--export={name}" for name in (*exports, "__heap_base")]
     _zig(source.parent, "wasm-ld", binary.name, "-o", linked.name, "--no-entry", "--gc-sections", "--strip-all",
-         "-z", f"stack-size={STACK}", *offered)  # fmt: skip
+         "--stack-first", "-z", f"stack-size={STACK}", *offered)  # fmt: skip
     return linked
 
 

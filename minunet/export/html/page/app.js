@@ -30,6 +30,7 @@ class App {
     document.addEventListener("dragleave", (event) => over(event, event.relatedTarget !== null));
     document.addEventListener("drop", (event) => {
       over(event, false);
+      byId("file").value = ""; // what it named is not what is shown
       this.take(event.dataTransfer.files);
     });
   }
@@ -54,6 +55,7 @@ class App {
   begin([file]) {
     byId("status").textContent = `Reading ${file.name} …`;
     byId("error").hidden = byId("result").hidden = true;
+    byId("error").textContent = "";
     byId("working").hidden = false;
     byId("progress").removeAttribute("value");
     this.note([]);
@@ -86,6 +88,7 @@ class App {
     this.turn++;
     byId("working").hidden = true;
     byId("status").textContent = "Cancelled.";
+    byId("file").value = ""; // or the same file could not be chosen again
     byId("file").focus();
   }
 
@@ -93,6 +96,7 @@ class App {
     this.segmenter.stop();
     byId("working").hidden = true;
     byId("status").textContent = "";
+    byId("file").value = "";
     byId("error").textContent = message;
     byId("error").hidden = false;
   }
