@@ -1,11 +1,14 @@
 """The exported page: its arithmetic in Node beside minunet.predict; what is in it, and what is refused."""
 
 import io
+import json
 import re
+import subprocess
 import sys
 
 import c_programs as programs
 import exported_pages as pages
+import in_node
 import numpy as np
 import pytest
 
@@ -175,3 +178,55 @@ def test_the_command(tmp_path, capsys):
     out = tmp_path / "page.html"
     assert main(["export", str(tmp_path / "model.npz"), "--to", "html", "--size", "32x48", "--out", str(out)]) == 0
     assert capsys.readouterr().out.startswith(f"{out}: {out.stat().st_size:,} bytes")
+
+
+@needs_clang
+def test_the_joined_scripts_are_sound_and_answer_as_the_worker(tmp_path):
+    """What the page itself runs, without a browser: every message of the worker, an error among them."""
+    model, image = pages.network(1, 3, (4, 6), 7, padding="same"), pages.picture(20, 30, 1, True)
+    mn.export(model, tmp_path / "page.html", "html", size=(16, 16))
+    text = (tmp_path / "page.html").read_text()
+    arithmetic, drawing = re.findall(r"<script(?: id=\"arithmetic\")?>(.*?)</script>", text, re.DOTALL)
+    (tmp_path / "drawing.js").write_text(drawing)
+    subprocess.run([in_node.node(), "--check", str(tmp_path / "drawing.js")], check=True)
+    (tmp_path / "worker.cjs").write_text(arithmetic + WORKER)
+    parts = {name: re.search(f'id="{name}">([^<]*)<', text)[1] for name in ("module", "weights")}
+    facts = json.loads(re.search(r'id="facts">([^<]*)<', text)[1])
+    rgba = np.dstack([image, np.full(image.shape[:2], 255, np.uint8)])
+    job = {"parts": {"facts": facts, **parts}, "rgba": rgba.ravel().tolist(), "height": 20, "width": 30}
+    progress, found, *errors = in_node.run(tmp_path / "worker.cjs", tmp_path, job)
+    assert progress == [[done, 4] for done in range(5)]
+    assert found["grey"] and found["transferred"] == 4
+    _, classes, clear = pages.expected(model, image)
+    np.testing.assert_array_equal(np.reshape(found["classes"], classes.shape)[clear], classes[clear])
+    drawn = overlay(image[..., 0], np.reshape(found["classes"], classes.shape))
+    np.testing.assert_array_equal(np.reshape(found["overlay"], (20, 30, 4))[..., :3], drawn)
+    assert "not enough memory" in errors[0] and "no WebAssembly with vectors" in errors[1]
+
+
+WORKER = """
+const { readFileSync, writeFileSync } = require("node:fs");
+const job = JSON.parse(readFileSync(process.argv[2], "utf8"));
+const progress = [], scope = {};
+const next = () => new Promise((resolve) => {
+  scope.postMessage = (message, transferred) => {
+    if (message.total) progress.push([message.done, message.total]);
+    else resolve({ ...message, transferred: transferred?.length });
+  };
+});
+(async () => {
+  MODULES.work.serve(scope);
+  await scope.onmessage({ data: job.parts });
+  const answered = next();
+  scope.onmessage({ data: { rgba: Uint8ClampedArray.from(job.rgba), height: job.height, width: job.width } });
+  const { classes, overlay, grey, transferred } = await answered;
+  const found = { classes: [...classes], overlay: [...overlay], grey, transferred };
+  const tooLarge = next();
+  scope.onmessage({ data: { rgba: new Uint8ClampedArray(4), height: -1, width: 1 } });
+  const { error } = await tooLarge;
+  const broken = next();
+  MODULES.work.serve(scope);
+  scope.onmessage({ data: { ...job.parts, module: btoa("no module") } });
+  writeFileSync(process.argv[3], JSON.stringify([progress, found, error, (await broken).error]));
+})();
+"""

@@ -7,19 +7,27 @@ import { Picture, isGrey } from "./picture.js";
 import { segment } from "./segment.js";
 
 export function serve(scope) {
-  let loading = null;
+  let network = null;
   scope.onmessage = async ({ data }) => {
     try {
-      if (!loading) {
-        loading = load(data.facts, bytesOf(data.module), bytesOf(data.weights));
+      if (!network) {
+        network = load(data.facts, bytesOf(data.module), bytesOf(data.weights));
+        await network; // what is wrong with it is told at once
         return;
       }
-      const found = answer(await loading, data, (done, total) => scope.postMessage({ done, total }));
+      const found = answer(await network, data, (done, total) => scope.postMessage({ done, total }));
       scope.postMessage(found, ["classes", "seen", "mask", "overlay"].map((name) => found[name].buffer));
     } catch (error) {
-      scope.postMessage({ error: String(error) });
+      scope.postMessage({ error: inWords(error) });
     }
   };
+}
+
+function inWords(error) {
+  if (error instanceof RangeError) return "There is not enough memory for this image: give a smaller one.";
+  if (error instanceof WebAssembly.CompileError)
+    return "This browser cannot run the network: it has no WebAssembly with vectors (SIMD).";
+  return `The image could not be computed: ${error}`;
 }
 
 // The class of every pixel, and as rgba what is drawn: the image as it is shown, the mask, the overlay.

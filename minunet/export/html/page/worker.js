@@ -14,12 +14,19 @@ export class Segmenter {
     this.busy = true;
     this.worker ??= this.started();
     return new Promise((resolve, reject) => {
-      this.worker.onmessage = ({ data }) => {
-        if (data.total) return told(data.done, data.total);
-        this.busy = false;
-        return data.error ? reject(new Error(data.error)) : resolve(data);
+      const fail = (message) => {
+        this.end();
+        reject(new Error(message));
       };
-      this.worker.onerror = (event) => reject(new Error(event.message));
+      this.worker.onerror = (event) => fail(event.message);
+      this.worker.onmessage = ({ data }) => {
+        if (data.total) told(data.done, data.total);
+        else if (data.error) fail(data.error);
+        else {
+          this.busy = false;
+          resolve(data);
+        }
+      };
       this.worker.postMessage({ rgba, height, width });
     });
   }
@@ -33,7 +40,10 @@ export class Segmenter {
 
   // Ends what is being computed, at once: a tile that has begun does not listen.
   stop() {
-    if (!this.busy) return;
+    if (this.busy) this.end();
+  }
+
+  end() {
     this.worker.terminate();
     this.worker = null;
     this.busy = false;
