@@ -71,7 +71,7 @@ def write(model: UNet, path: str | os.PathLike[str], size: Sequence[int] | None 
 def page(model: UNet, tile: tuple[int, int], most: tuple[int, int], wasm: bytes, weights: bytes) -> str:
     """The HTML file. most: (height, width) of the largest input of the network."""
     parts = {
-        "summary": escape(repr(model)),
+        "summary": escape(repr(model).replace("  # ", ", ")),
         "tile": " x ".join(str(step(model, side)) for side in tile),
         "style": (DRAWING / "page.css").read_text(encoding="utf-8"),
         "facts": in_script(facts(model, tile, most)),

@@ -7,6 +7,7 @@ import { Segmenter } from "./worker.js";
 
 const byId = (id) => document.getElementById(id);
 const SMALL = 512; // px a side, below which pixels are shown as squares
+const PAUSE = 1000; // ms between two lines about the progress, which screen readers read out
 
 class App {
   constructor(facts, segmenter) {
@@ -60,6 +61,7 @@ class App {
     byId("progress").removeAttribute("value");
     this.note([]);
     this.started = performance.now();
+    this.spoken = -Infinity;
   }
 
   notes(count, grey) {
@@ -77,9 +79,11 @@ class App {
   tell(done, total) {
     const left = (performance.now() - this.started) / 1000 / done * (total - done);
     const wait = done && left > 1 ? `, about ${Math.ceil(left)} s left` : "";
-    byId("status").textContent = `Computing: tile ${Math.min(done + 1, total)} of ${total}${wait}.`;
     byId("progress").max = total;
     byId("progress").value = done;
+    if (performance.now() - this.spoken < PAUSE) return;
+    byId("status").textContent = `Computing: tile ${Math.min(done + 1, total)} of ${total}${wait}.`;
+    this.spoken = performance.now();
   }
 
   cancel() {
