@@ -5,8 +5,10 @@ and write whole vectors of channels, so outputs are allocated like this, and onl
 any strides.
 """
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -52,6 +54,24 @@ def empty_like(x: np.ndarray) -> np.ndarray:
     shape = tuple(x.shape[axis] for axis in order)
     array = cuda.cupy().empty(shape, x.dtype) if on_device(x) else POOL.array(shape, x.dtype)
     return _filled(array.transpose(tuple(map(int, np.argsort(order)))))
+
+
+class Scratch(threading.local):
+    """Memory for one piece of work after another: every thread has its own, and frees it with the object.
+
+    A piece that asked for fresh arrays instead would spend as long on asking as on its arithmetic.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[str, np.ndarray] = {}
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
+        """An array of undefined content, in C order, where the thread's last one of this name was."""
+        size = prod(shape)
+        held = self._held.get(name)
+        if held is None or held.size < size or held.dtype != dtype:
+            held = self._held[name] = POOL.array((size,), dtype)
+        return _filled(held[:size].reshape(shape))
 
 
 def _filled(array: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ import functools
 
 import numpy as np
 
-from ..arrays import empty, nhwc, pad, writable_nhwc
+from ..arrays import Scratch, nhwc, pad, writable_nhwc
 from ..blas import share_out
 from ..sharing import rectify
 
@@ -35,12 +35,12 @@ def tiles(n, h, row):
     return [(image, top, min(h, top + rows)) for image in range(n) for top in range(0, h, rows)]
 
 
-def columns(padded, image, top, bottom, kh, kw, w):
+def columns(padded, image, top, bottom, kh, kw, w, scratch):
     """im2col of kh x kw patches that start in the picture's rows top ... bottom: (rows, w, kh kw C)."""
     c = padded.shape[3]
     if kh == kw == 1:
         return padded[image, top:bottom]
-    matrix = empty((bottom - top, w, kh, kw, c), padded.dtype)
+    matrix = scratch.array("columns", (bottom - top, w, kh, kw, c), padded.dtype)
     for i in range(kh):
         for j in range(kw):
             matrix[:, :, i, j] = padded[image, top + i : bottom + i, j : j + w]
@@ -55,13 +55,16 @@ def correlate(padded, weight, bias, relu, y):
     size = joined * kw * c
     matrices = np.ascontiguousarray(weight.transpose(2, 3, 1, 0).reshape(kh // joined, size, o))
 
+    scratch = Scratch()
+
     def tile(place):
         image, top, bottom = place
-        lines = columns(padded, image, top, bottom + kh - joined, joined, kw, w)
+        lines = columns(padded, image, top, bottom + kh - joined, joined, kw, w, scratch)
         target = y[image, top:bottom].reshape(-1, o)
         np.matmul(lines[: bottom - top].reshape(-1, size), matrices[0], out=target)
         for i in range(1, len(matrices)):
-            target += lines[i : i + bottom - top].reshape(-1, size) @ matrices[i]
+            more = scratch.array("product", target.shape, target.dtype)
+            target += np.matmul(lines[i : i + bottom - top].reshape(-1, size), matrices[i], out=more)
         if bias is not None:
             target += bias
         if relu:
@@ -103,10 +106,12 @@ def backward_weight(grad, x, padding, out):
     work = tiles(n, h, w * size)
     shares = min(len(work), max(2, min(8, PARTIAL // out.size)))
 
+    scratch = Scratch()
+
     def share(k):
         total = np.zeros((kh // joined, size, o), out.dtype)
         for image, top, bottom in work[k * len(work) // shares : (k + 1) * len(work) // shares]:
-            lines = columns(padded, image, top, bottom + kh - joined, joined, kw, w)
+            lines = columns(padded, image, top, bottom + kh - joined, joined, kw, w, scratch)
             upstream = g[image, top:bottom].reshape(-1, o)
             for i in range(len(total)):
                 total[i] += lines[i : i + bottom - top].reshape(-1, size).T @ upstream

@@ -22,13 +22,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from ..arrays import empty, nhwc
+from ..arrays import Scratch, empty, nhwc
 from ..blas import share_out
 from ..sharing import rectify
 from ..winograd import F4, matrix_2d
 from . import im2col
 
-TILES = 96  # tiles of a block, at most
+TILES = 128  # tiles of a block, at most
 CHANNELS = 16  # output channels of a piece of work where the picture is kept
 WEIGHT_CHANNELS = 128  # the same for a weight gradient
 SHARES = 8  # parts of a weight gradient where there are more tiles than output channels
@@ -67,17 +67,18 @@ def correlate(x, weight, bias, padding, relu, y):
     """x (N, H, W, C), weight (O, C, 3, 3), bias (O,) or None -> y (N, H + 2 padding - 2, W + 2 padding - 2, O)."""
     o, c = weight.shape[:2]
     blocks = cut(y.shape, min(TILES, max(1, SMALL // (CHANNELS * c))))
+    scratch = Scratch()
 
     def picture_points(block, out=None):
-        return at_points("picture", gathered(x, padding, block, 6), out)
+        return at_points("picture", gathered(x, padding, block, 6, scratch), scratch, out)
 
     def tiles_with_all_weights(block):
-        finish(picture_points(block), weights, bias, relu, y, block)
+        finish(picture_points(block), weights, bias, relu, y, block, scratch)
 
     def channels_with_all_tiles(part):
         weights, shift = weight_points(weight[part]), None if bias is None else bias[part]
         for block in blocks:
-            finish(picture[block.tiles], weights, shift, relu, y[..., part], block)
+            finish(picture[block.tiles], weights, shift, relu, y[..., part], block, scratch)
 
     if o <= count(blocks):
         weights = empty((36, c, o), x.dtype)
@@ -93,21 +94,22 @@ def correlate_weight(g, x, padding, out):
     """g (N, H + 2 padding - 2, W + 2 padding - 2, O), x (N, H, W, C) -> out (O, C, 3, 3)."""
     o, c = out.shape[:2]
     blocks = cut(g.shape, TILES)
+    scratch = Scratch()
 
     def picture_points(block, out=None):
-        return at_points("picture", gathered(x, padding, block, 6), out)
+        return at_points("picture", gathered(x, padding, block, 6, scratch), scratch, out)
 
     def gradient_points(block, out=None):
-        return at_points("gradient", gathered(g, 0, block, 4), out)
+        return at_points("gradient", gathered(g, 0, block, 4, scratch), scratch, out)
 
     def sum_of_tiles(part):
         total = zeros((36, o, c), out.dtype)
         for block in blocks[part]:
-            total += summed(gradient_points(block), picture_points(block))
+            total += summed(gradient_points(block), picture_points(block), scratch)
         return weights_of(total)
 
     def sum_of_all_tiles(part):
-        out[part] = weights_of(summed(upstream[..., part], picture))
+        out[part] = weights_of(summed(upstream[..., part], picture, scratch))
 
     if o <= count(blocks):
         shares = parts(len(blocks), -(-len(blocks) // SHARES))
@@ -134,9 +136,9 @@ def transform(name, dtype):
     return (scale * matrix_2d(getattr(F4, name), size)).astype(dtype)
 
 
-def at_points(name, tiles, out=None):
+def at_points(name, tiles, scratch, out=None):
     """tiles (T, places, C) -> (T, 36, C)."""
-    out = empty((len(tiles), 36, tiles.shape[2]), tiles.dtype) if out is None else out
+    out = scratch.array(f"{name} at points", (len(tiles), 36, tiles.shape[2]), tiles.dtype) if out is None else out
     return np.matmul(transform(name, tiles.dtype), tiles, out=out)
 
 
@@ -150,31 +152,31 @@ def weight_points(weight, out=None):
     return out
 
 
-def multiplied(picture, weights):
+def multiplied(picture, weights, scratch):
     """picture (T, 36, C), weights (36, C, O) -> their product at every point, (T, 36, O), in pieces that are SMALL."""
     (t, _, c), o = picture.shape, weights.shape[2]
-    products = empty((t, 36, o), picture.dtype)
+    products = scratch.array("products", (t, 36, o), picture.dtype)
     a, out = picture.transpose(1, 0, 2), products.transpose(1, 0, 2)
     for part in parts(o, max(CHANNELS, SMALL // (t * c)), CHANNELS):
         np.matmul(a, weights[:, :, part], out=out[:, :, part])
     return products
 
 
-def finish(picture, weights, bias, relu, y, block):
+def finish(picture, weights, bias, relu, y, block, scratch):
     """picture (T, 36, C), weights (36, C, O), bias (O,) or None -> the block's tiles of y (N, H, W, O)."""
-    products = multiplied(picture, weights)
+    products = multiplied(picture, weights, scratch)
     if bias is not None:
         products[:, 7] += bias  # the value at the point (1, 1) goes into each of the 16 outputs, once
-    tiles = empty((len(products), 16, products.shape[2]), y.dtype)
+    tiles = scratch.array("outputs", (len(products), 16, products.shape[2]), y.dtype)
     np.matmul(transform("output", y.dtype), products, out=tiles)
     if relu:
         rectify(tiles, tiles)
     put(tiles, y, block)
 
 
-def summed(upstream, picture):
+def summed(upstream, picture, scratch):
     """upstream (T, 36, O), picture (T, 36, C) -> their products summed over the tiles, (36, O, C)."""
-    out = empty((36, upstream.shape[2], picture.shape[2]), picture.dtype)
+    out = scratch.array("sums", (36, upstream.shape[2], picture.shape[2]), picture.dtype)
     return np.matmul(upstream.transpose(1, 2, 0), picture.transpose(1, 0, 2), out=out)
 
 
@@ -237,24 +239,25 @@ def pictures(x):
     return view if view.strides[3] == x.itemsize else nhwc(x)
 
 
-def gathered(picture, padding, block, size):
+def gathered(picture, padding, block, size, scratch):
     """size x size pixels from every fourth one in both directions: (T, size size, C); zeros outside the picture."""
     images, rows, columns = length(block.images), length(block.rows), length(block.columns)
     top, left = 4 * block.rows.start - padding, 4 * block.columns.start - padding
-    part = window(picture[block.images], top, left, 4 * (rows - 1) + size, 4 * (columns - 1) + size)
+    part = window(picture[block.images], top, left, 4 * (rows - 1) + size, 4 * (columns - 1) + size, scratch)
     n, h, w, c = part.strides
     shape = (images, rows, columns, size, size, part.shape[3])
-    tiles = empty((images * rows * columns, size * size, part.shape[3]), picture.dtype)
+    tiles = scratch.array("gathered", (images * rows * columns, size * size, part.shape[3]), picture.dtype)
     tiles.reshape(shape)[...] = as_strided(part, shape, (n, 4 * h, 4 * w, h, w, c), writeable=False)
     return tiles
 
 
-def window(picture, top, left, height, width):
+def window(picture, top, left, height, width, scratch):
     """height x width pixels of a picture (N, H, W, C) from (top, left), zeros where they are outside of it."""
     inside = picture[:, max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)]
     if inside.shape[1:3] == (height, width):
         return inside
-    part = zeros((len(picture), height, width, picture.shape[3]), picture.dtype)
+    part = scratch.array("window", (len(picture), height, width, picture.shape[3]), picture.dtype)
+    part[...] = 0
     part[:, max(-top, 0) :, max(-left, 0) :][:, : inside.shape[1], : inside.shape[2]] = inside
     return part
 

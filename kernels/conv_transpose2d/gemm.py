@@ -8,7 +8,7 @@ import functools
 
 import numpy as np
 
-from ..arrays import empty, nhwc, writable_nhwc
+from ..arrays import Scratch, nhwc, writable_nhwc
 from ..blas import share_out
 
 BUFFER = 1 << 18  # numbers in the patches of a piece of work
@@ -30,11 +30,11 @@ def patches(picture, place, s):
     return picture[image, s * top : s * bottom].reshape(bottom - top, s, width // s, s, o)
 
 
-def gathered(picture, place, s):
+def gathered(picture, place, s, scratch):
     """A copy of these patches, one a pixel: (rows W, s s O)."""
     view = patches(picture, place, s).transpose(0, 2, 1, 3, 4)
     rows, w, _, _, o = view.shape
-    copy = empty((rows * w, s * s * o), picture.dtype)
+    copy = scratch.array("patches", (rows * w, s * s * o), picture.dtype)
     copy.reshape(view.shape)[...] = view
     return copy
 
@@ -46,10 +46,12 @@ def forward(x, weight, bias, out):
     matrix = np.ascontiguousarray(weight.transpose(0, 2, 3, 1).reshape(c, s * s * o))
     shift = None if bias is None else np.tile(bias, s * s)
 
+    scratch = Scratch()
+
     def piece(place):
         image, top, bottom = place
         pixels = rows[image, top:bottom].reshape(-1, c)
-        painted = empty((len(pixels), s * s * o), out.dtype)
+        painted = scratch.array("patches", (len(pixels), s * s * o), out.dtype)
         np.matmul(pixels, matrix, out=painted)
         if shift is not None:
             painted += shift
@@ -63,11 +65,12 @@ def backward_input(grad, weight, out):
     c, o, s, _ = weight.shape
     g = nhwc(grad)
     matrix = np.ascontiguousarray(weight.transpose(2, 3, 1, 0).reshape(s * s * o, c))
+    scratch = Scratch()
     with writable_nhwc(out) as gx:
 
         def piece(place):
             image, top, bottom = place
-            np.matmul(gathered(g, place, s), matrix, out=gx[image, top:bottom].reshape(-1, c))
+            np.matmul(gathered(g, place, s, scratch), matrix, out=gx[image, top:bottom].reshape(-1, c))
 
         share_out(piece, pieces(gx.shape, s * s * o))
 
@@ -79,10 +82,12 @@ def backward_weight(grad, x, out):
     work = pieces(rows.shape, s * s * o)
     shares = min(len(work), SHARES)
 
+    scratch = Scratch()
+
     def share(k):
         total = np.zeros((c, s * s * o), out.dtype)
         for image, top, bottom in work[k * len(work) // shares : (k + 1) * len(work) // shares]:
-            total += rows[image, top:bottom].reshape(-1, c).T @ gathered(g, (image, top, bottom), s)
+            total += rows[image, top:bottom].reshape(-1, c).T @ gathered(g, (image, top, bottom), s, scratch)
         return total
 
     total = functools.reduce(np.add, share_out(share, range(shares)))
