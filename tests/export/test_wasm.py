@@ -12,11 +12,11 @@ pytestmark = pytest.mark.skipif(programs.clang() is None, reason="ziglang, which
 def test_generated_networks(seed, memory, build, tmp_path):
     model, size = programs.generated(seed)
     source = programs.exported(model, size, tmp_path, memory)
-    programs.check(wasm.answer(source, build, model, size, memory), model, size)
+    programs.check(wasm.answer(source, build, model, size), model, size)
 
 
 def test_an_access_beyond_the_memory_is_caught(tmp_path):
     model, size = programs.generated(5)
     source = programs.exported(model, size, tmp_path)
     with pytest.raises(AssertionError, match="memory access out of bounds"):
-        wasm.answer(source, "vectors", model, size, "default", missing=64)
+        wasm.answer(source, "vectors", model, size, missing=64)
