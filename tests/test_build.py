@@ -77,7 +77,7 @@ def test_comments_before_a_body_go_with_it():
 @pytest.mark.parametrize("done", range(len(STEPS) - 1))
 def test_with_our_bodies_up_to_a_step_those_pass_and_the_next_fails(done, tmp_path):
     write(tmp_path, range(done + 1, len(STEPS)))
-    looked_at = WRITTEN if done == 19 else WRITTEN[done - 1 :]  # those before have not changed
+    looked_at = WRITTEN if done == 19 else WRITTEN[max(0, done - 1) :]  # those before have not changed
     *_, last = verdicts(looked_at, tmp_path, [right_items(step.number) for step in looked_at])
     assert last["right"] == list(range(looked_at[0].number, done + 1)) and last["step"] == done + 1
     assert last["wrong"][0] == "a body that is still empty:"
