@@ -161,8 +161,11 @@ def options_of(command: str | None) -> dict[str, set[str]]:
     """The options of a sub-command, or of all of them, with the values that they may have; empty where any."""
     parsers = sub_commands()
     known: dict[str, set[str]] = {"--version": set()}
-    for parser in parsers.values() if command is None else [parsers[command]]:
-        for action in parser._actions:
+    parsers = dict(parsers) if command is None else {command: parsers[command]}
+    while parsers:
+        for action in parsers.popitem()[1]._actions:
+            if isinstance(action, argparse._SubParsersAction):  # as of `minunet exercises`
+                parsers.update(action.choices)
             for option in action.option_strings:
                 known.setdefault(option, set()).update(action.choices or ())
     return known
