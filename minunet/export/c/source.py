@@ -48,13 +48,15 @@ def check_arena(plan: Plan) -> None:
         raise UsageError(f"the arena takes {4 * plan.numbers:,} bytes, the C code can use 2 GB; export a tile")
 
 
-def c_source(model: UNet, network: Network, plan: Plan, weights: Weights, name: str, apart: bool) -> str:
-    """The file; apart: without the weights, which the caller hands over."""
+def c_source(
+    model: UNet, network: Network, plan: Plan, weights: Weights, name: str, apart: bool, selftest: bool = True
+) -> str:
+    """The file; apart: without the weights, which the caller hands over; selftest: with the vector for its test."""
     parts = [_head(model, network, plan, weights, apart), _layers(network, plan, weights), _code("rows.c")]
     if any(layer.kind == RESIZE for layer in network):
         parts.append(_code("resize.c"))
     parts += [_code(file) for file in ("sums.c", "convolve.c", "compute.c")]
-    parts += [_order(plan), _code("interface.c"), _selftest(model, network)]
+    parts += [_order(plan), _code("interface.c"), *([_selftest(model, network)] if selftest else [])]
     text = "\n".join(part.strip("\n") + "\n" for part in parts)
     return re.sub(r"\bunet_", f"{name}_", re.sub(r"\bUNET_", f"{name.upper()}_", text))
 
