@@ -14,7 +14,7 @@ typedef struct {
    pixel channel by channel, a byte each, or four where sums are stored. */
 typedef struct {
     uint32_t start, stride;
-    uint32_t weights, block, odd, first; /* first weight; weights of 4 channels; further on for odd rows; channel */
+    uint32_t weights, block, odd, first; /* first weight; weights of 8 channels; further on for odd rows; channel */
     uint16_t rows, height, width, channels;
     uint8_t kind, from, also, kernel, zero, bytes; /* sources: from, and also, unless that is 0 */
 } unet_layer;

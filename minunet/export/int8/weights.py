@@ -1,6 +1,6 @@
-"""The weights in the order in which the C code reads them: blocks of 4 output channels, what is missing is zeros.
+"""The weights in the order in which the C code reads them: blocks of 8 output channels, what is missing is zeros.
 
-A block holds for each source, place of the window and input channel the weights of its 4 channels.  An up-convolution
+A block holds for each source, place of the window and input channel the weights of its 8 channels.  An up-convolution
 is four such layers one after the other, for the upper left, upper right, lower left and lower right of the 2 x 2
 pixels that it makes of one.
 """
@@ -15,7 +15,7 @@ import numpy as np
 from minunet.export.c.network import CONV, UP, Layer, Network
 from minunet.export.int8.quantize import Numbers
 
-LANES = 4  # output channels of a block; as UNET_LANES in convolve.c
+LANES = 8  # output channels of a block; as UNET_LANES in convolve.c
 
 
 @dataclass(frozen=True)
