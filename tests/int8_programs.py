@@ -10,7 +10,7 @@ import minunet as mn
 from minunet.export.c import write
 from minunet.export.c.network import WRITE, Network
 from minunet.export.int8 import calibration, reference
-from minunet.export.int8.quantize import Numbers, quantize
+from minunet.export.int8.quantization import Numbers, quantize
 
 EVERY_LAYER = Path(__file__).parent / "export" / "every_layer.c"
 

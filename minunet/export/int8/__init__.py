@@ -1,6 +1,6 @@
 """The C export in integers: weights and outputs of 8 bits, sums of 32, and no float between the first and last layer.
 
-Read `quantize.py` (which integers), `reference.py` (what is done with them: the definition), then the *.c files, which
+Read `quantization.py` (which integers), `reference.py` (what is done with them: the definition), then the *.c files, which
 do the same.  `calibration.py` and `floats.py` tell which values the layers take, `errors.py` how far the integers are
 from them.  Layers and their memory are those of `minunet.export.c`.
 """
@@ -15,7 +15,7 @@ from minunet.export.c.network import Network
 from minunet.export.c.plan import plan
 from minunet.export.c.source import check_arena
 from minunet.export.int8 import calibration, errors
-from minunet.export.int8.quantize import quantize
+from minunet.export.int8.quantization import quantize
 from minunet.export.int8.source import OF_LOGIT, c_source
 from minunet.export.int8.weights import laid_out
 

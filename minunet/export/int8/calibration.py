@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 Images: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Sequence[np.ndarray]"
 
 MOST_PIXELS = 2**17  # in a batch: two windows of 256 x 256
+BITS_LEFT_OUT = 18  # of a float32: what is left are its exponent and 5 bits, so 32 bins an octave, for any range
+BINS = 255 << (23 - BITS_LEFT_OUT)  # of finite numbers
+OCTAVES = 6  # that a clamp is tried below the largest value
+# The middle of each bin.
+VALUES = (np.arange(BINS, dtype=np.uint32) << BITS_LEFT_OUT | 1 << (BITS_LEFT_OUT - 1)).view(np.float32).astype(float)
 
 
 def batches(model: UNet, images: Images, size: Sequence[int]) -> Iterator[np.ndarray]:
@@ -51,19 +56,46 @@ def batches(model: UNet, images: Images, size: Sequence[int]) -> Iterator[np.nda
 
 
 def ranges(network: Network, batches: Iterable[np.ndarray]) -> list[tuple[float, float]]:
-    """Least and largest value of each layer's output over all batches; (0, 0) for what computes no values of its own.
+    """For each layer that computes values of its own, the range that its bytes shall cover; (0, 0) for others.
 
+    (0, largest) where no value is negative, else (-largest, largest).  It is the range with the least squared error
+    over all batches: a few values far out are better clamped than paid for with coarser steps for all others.
     DataError where a value is not finite.
     """
-    found = [(np.inf, -np.inf)] * len(network)
+    counts = np.zeros((len(network), BINS), np.int64)
+    least = np.zeros(len(network))
+    own = [i for i, layer in enumerate(network) if layer.kind in (READ, CONV, UP)]
     for batch in batches:
         for i, y in enumerate(outputs(network, batch)):
-            least, largest = float(y.min()), float(y.max())
-            if not np.isfinite(least + largest):
+            if i not in own:
+                continue
+            if not np.isfinite(y).all():
                 raise DataError("the network gives NaN or infinite values for the images to calibrate with")
-            found[i] = min(found[i][0], least), max(found[i][1], largest)
-    own = (READ, CONV, UP)
-    return [pair if layer.kind in own else (0.0, 0.0) for pair, layer in zip(found, network, strict=True)]
+            counts[i] += np.bincount(np.abs(y).view(np.uint32).ravel() >> BITS_LEFT_OUT, minlength=BINS)
+            least[i] = min(least[i], y.min())
+    found = [(0.0, 0.0)] * len(network)
+    for i in own:
+        signed = network[i].kind == UP or least[i] < 0
+        largest = best_range(counts[i], 127 if signed else 255)
+        found[i] = (-largest if signed else 0.0, largest)
+    return found
+
+
+def best_range(counts: np.ndarray, steps: int) -> float:
+    """Where to clamp values of which so many lie in each bin, if the range has so many steps.
+
+    With a step s and a clamp at c = steps * s the squared error is  s^2 / 12  for what lies below c (its place between
+    two steps is anywhere), and  (r - c)^2  for a value r beyond.  Clamps are tried from the largest value down, an
+    eighth of an octave apart.
+    """
+    bins = np.flatnonzero(counts)
+    values, weights = VALUES[bins], counts[bins].astype(np.float64)
+    if not values[-1:].any():
+        return 0.0
+    clamps = values[-1] * 2.0 ** (-np.arange(OCTAVES * 8) / 8)
+    beyond = values > clamps[:, None]
+    errors = np.where(beyond, np.square(values - clamps[:, None]), np.square(clamps[:, None] / steps) / 12)
+    return float(clamps[(errors * weights).sum(axis=1).argmin()])
 
 
 def _windows(model: UNet, images: Images, size: Sequence[int]) -> Iterator[np.ndarray]:

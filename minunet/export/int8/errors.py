@@ -10,7 +10,7 @@ import numpy as np
 from minunet.export.c.network import CONV, READ, UP, Network
 from minunet.export.c.source import KINDS
 from minunet.export.int8 import floats, reference
-from minunet.export.int8.quantize import Numbers
+from minunet.export.int8.quantization import Numbers
 
 BATCHES = 4  # that are looked at, of all
 

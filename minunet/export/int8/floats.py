@@ -25,10 +25,10 @@ def _output(layer: Layer, sources: list[Tensor], x: np.ndarray) -> Tensor:
     if layer.kind == READ:
         return Tensor(np.asarray(x, np.float32))
     if layer.kind == CONV:
-        inner = sources[-1].shape[2:]  # of two the up-convolution: a skip may be larger, and is then cropped
-        joined = F.concat([F.center_crop(source, inner) for source in sources])
-        padding = (layer.height - inner[0] + layer.weight.shape[-1] - 1) // 2
-        y = F.conv2d(joined, layer.weight, layer.bias, padding)
+        # With padding a source has the size of the output, else of two the up-convolution counts.
+        inner = size if any(source.shape[2:] == size for source in sources) else sources[-1].shape[2:]
+        padding = (size[0] - inner[0] + layer.weight.shape[-1] - 1) // 2
+        y = F.conv2d(F.concat([_fitted(source, inner) for source in sources]), layer.weight, layer.bias, padding)
         return F.relu(y) if layer.relu else y
     if layer.kind == UP:
         return F.conv_transpose2d(sources[0], layer.weight, layer.bias)
@@ -37,3 +37,10 @@ def _output(layer: Layer, sources: list[Tensor], x: np.ndarray) -> Tensor:
     if layer.kind == RESIZE:
         return F.resize(sources[0], size)
     return sources[0]  # WRITE
+
+
+def _fitted(source: Tensor, size: tuple[int, ...]) -> Tensor:
+    """A skip that is larger is cropped; what lacks a row or column is padded."""
+    height, width = (max(pair) for pair in zip(source.shape[2:], size, strict=True))
+    padded = source if source.shape[2:] == (height, width) else F.center_pad(source, (height, width))
+    return F.center_crop(padded, size)

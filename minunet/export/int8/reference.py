@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from minunet.export.c.network import CONV, POOL, READ, RESIZE, UP, Layer, Network
-from minunet.export.int8.quantize import Numbers
+from minunet.export.int8.quantization import Numbers
 
 INPUT_BITS = 16  # of a fraction that is rounded
 RESIZE_BITS = 8  # of the weights along one axis
@@ -80,14 +80,17 @@ def convolved(layer: Layer, numbers: Numbers, sources: Sequence[tuple[np.ndarray
 
 
 def centred(x: np.ndarray, zero: int, size: tuple[int, int]) -> np.ndarray:
-    """The middle of x, or x in the middle of a border of the value 0, which is the byte `zero`."""
+    """The middle of x, or x in the middle of a border of the value 0, which is the byte `zero`.
+
+    An odd border has its extra pixel at the end: there a map lacks a row or column that is padded to its skip.
+    """
     for axis, wanted in zip((2, 3), size, strict=True):
         margin = x.shape[axis] - wanted
         if margin > 0:
             x = np.take(x, range(margin // 2, margin // 2 + wanted), axis)
         else:
             border = [(0, 0)] * 4
-            border[axis] = (-(margin // 2), -margin + margin // 2)
+            border[axis] = (-margin // 2, -margin - -margin // 2)
             x = np.pad(x, border, constant_values=zero)
     return x
 

@@ -12,7 +12,7 @@ from minunet.export.c import source as floats
 from minunet.export.c.network import CONV, RESIZE, UP, WRITE, Network
 from minunet.export.c.plan import Plan
 from minunet.export.int8 import reference
-from minunet.export.int8.quantize import Numbers
+from minunet.export.int8.quantization import Numbers
 from minunet.export.int8.weights import LANES, Weights, block, padded
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minunet.export.c.network import CONV, UP, Layer, Network
-from minunet.export.int8.quantize import Numbers
+from minunet.export.int8.quantization import Numbers
 
 LANES = 8  # output channels of a block; as UNET_LANES in convolve.c
 
