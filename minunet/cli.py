@@ -420,7 +420,8 @@ def _add_export(commands: Any) -> None:
     parser.add_argument("--out", metavar="PATH", type=Path, required=True, help="file to write")
     # Options that are not given are absent, so that the target's own defaults hold.
     options = parser.add_argument_group("options of some targets", argument_default=argparse.SUPPRESS)
-    options.add_argument("--size", type=_size, metavar="HxW", help="of the image; onnx: default any; c: needed")
+    options.add_argument("--size", type=_size, metavar="HxW",
+                         help="of the image; onnx: default any; c: needed; html: of a tile (256x256)")  # fmt: skip
     options.add_argument("--name", help="c: how all names in the file begin (default: unet)")
     options.add_argument("--memory", choices=("default", "low"),
                          help="c: low keeps rows instead of whole layers where it can")  # fmt: skip

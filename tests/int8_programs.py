@@ -58,12 +58,16 @@ def inverse_root(x: int) -> np.float32:
     return np.float32(1) / root
 
 
-def check(program: Path, model: mn.UNet, size: tuple[int, int]) -> None:
-    """The program's logits and classes are those of the reference to the last bit, and it says so itself."""
+def check_program(program: Path, model: mn.UNet, size: tuple[int, int]) -> None:
+    """As `check`, of what the program gives for `numbers`."""
+    check(programs.answer(program, model, size, numbers(model, size)), model, size)
+
+
+def check(found: programs.Answer, model: mn.UNet, size: tuple[int, int]) -> None:
+    """Logits of `numbers`, and classes, are those of the reference to the last bit, and the self-test says so."""
     network, layers = integers(model, size)
-    values, (_, image) = numbers(model, size), programs.images(model, size)
-    found = programs.answer(program, model, size, values)
-    expected = reference.logits(network, layers, values[None])[0]
+    _, image = programs.images(model, size)
+    expected = reference.logits(network, layers, numbers(model, size)[None])[0]
     np.testing.assert_array_equal(found.logits.view(np.uint32), expected.view(np.uint32))
     assert found.wrong == 0
     of_image = reference.logits(network, layers, prepared(model, image)[None])[0]

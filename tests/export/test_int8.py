@@ -7,6 +7,7 @@ import sys
 
 import c_cortex_m4 as cortex
 import c_programs as programs
+import c_wasm as wasm
 import int8_programs as integers
 import numpy as np
 import pytest
@@ -58,22 +59,36 @@ class TestBits:
         model, size = programs.generated(seed)
         integers.exported(model, size, tmp_path, memory)
         program = programs.compiled(programs.gcc(), tmp_path, *programs.STRICT, *programs.WATCHED)
-        integers.check(program, model, size)
+        integers.check_program(program, model, size)
 
     @needs_gcc
     @pytest.mark.parametrize("flags", [("-O3", "-march=native", "-ffp-contract=fast"), ("-Os",)])
     def test_whatever_the_compiler_may_do(self, flags, tmp_path):
         """Fused multiplications and additions of floats among it."""
         integers.exported(tiny(), ODD, tmp_path)
-        integers.check(programs.compiled(programs.gcc(), tmp_path, "-std=gnu99", *flags), tiny(), ODD)
+        integers.check_program(programs.compiled(programs.gcc(), tmp_path, "-std=gnu99", *flags), tiny(), ODD)
 
     @needs_clang
     def test_clang(self, tmp_path):
         integers.exported(tiny(1), ODD, tmp_path, "low")
         program = programs.compiled(programs.clang(), tmp_path, *programs.STRICT, "-O2")
-        integers.check(program, tiny(1), ODD)
+        integers.check_program(program, tiny(1), ODD)
         integers.exported(tiny(), ODD, tmp_path)
         integers.check_every_layer(programs.clang(), tmp_path, tiny(), ODD, *programs.STRICT, "-O2")
+
+    @needs_clang
+    @pytest.mark.parametrize("build, memory", [("plain", "low"), ("vectors", "default")])
+    def test_wasm(self, build, memory, tmp_path):
+        source = integers.exported(tiny(), ODD, tmp_path, memory)
+        found = wasm.answer(source, build, tiny(), ODD, integers.numbers(tiny(), ODD))
+        integers.check(found, tiny(), ODD)
+
+    @needs_gcc
+    def test_padded_skips(self, tmp_path):
+        model = programs.randomized(mn.UNet(1, 2, (3, 4), "same", "batch", skip_fit="pad"), np.random.default_rng(0))
+        model.preprocessing = Preprocessing(1, "standardize")
+        integers.exported(model, (23, 21), tmp_path)
+        integers.check_every_layer(programs.gcc(), tmp_path, model, (23, 21), *programs.STRICT, *programs.WATCHED)
 
     @needs_gcc
     def test_large_weights_lie_in_a_file_of_their_own(self, tmp_path, monkeypatch):
@@ -81,7 +96,7 @@ class TestBits:
         source = integers.exported(tiny(), ODD, tmp_path)
         assert (tmp_path / "unet.bin").stat().st_size == int(re.search(r"WEIGHTS_BYTES (\d+)", source.read_text())[1])
         program = programs.compiled(programs.gcc(), tmp_path, *programs.STRICT, *programs.WATCHED)
-        integers.check(program, tiny(), ODD)
+        integers.check_program(program, tiny(), ODD)
 
     @needs_gcc
     def test_the_self_test_finds_a_changed_weight(self, tmp_path):

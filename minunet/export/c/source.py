@@ -48,14 +48,16 @@ def check_arena(arena: int) -> None:
         raise UsageError(f"the arena takes {arena:,} bytes, the C code can use 2 GB; export a tile")
 
 
-def c_source(model: UNet, network: Network, plan: Plan, weights: Weights, name: str, apart: bool) -> str:
-    """The file; apart: without the weights, which the caller hands over."""
+def c_source(
+    model: UNet, network: Network, plan: Plan, weights: Weights, name: str, apart: bool, tested: bool = True
+) -> str:
+    """The file; apart: without the weights, which the caller hands over; tested: with the vector for its test."""
     parts = [head(network, sizes(model, network, 4 * plan.numbers, weights.numbers.nbytes))]
     parts += [code("weights_apart.c") if apart else _weights(weights), _layers(network, plan, weights), code("rows.c")]
     if any(layer.kind == RESIZE for layer in network):
         parts.append(code("resize.c"))
     parts += [code(file) for file in ("sums.c", "convolve.c", "compute.c")]
-    parts += [order(plan), code("interface.c"), _selftest(model, network)]
+    parts += [order(plan), code("interface.c"), *([_selftest(model, network)] if tested else [])]
     return joined(parts, name)
 
 
