@@ -32,7 +32,8 @@ OWN = ("file:", "data:", "blob:", "about:")  # addresses that no network is need
 KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "ArrowDown": 40}  # codes of keys that write no letter
 # No sandbox: as root there is none, and the pages are our own.
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--mute-audio",
-         "--disable-background-networking", "--disable-component-update", "--remote-debugging-pipe")  # fmt: skip
+         "--hide-scrollbars", "--disable-background-networking", "--disable-component-update",
+         "--remote-debugging-pipe")  # fmt: skip
 
 
 def chromium() -> str | None:

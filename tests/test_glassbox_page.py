@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from glassbox_cases import node
+from in_node import node
 
 import minunet as mn
 from minunet import cli
