@@ -24,6 +24,8 @@ def files(tmp_path_factory):
     with mn.use_backend("numpy"):
         mn.glassbox(model, images[0], masks[0], folder / "box.html")
         mn.glassbox(model, images[0], masks[0], folder / "recording.html", max_mb=0.25)
+        box = mn.glassbox(model, images[0], masks[0])
+        (folder / "notebook.html").write_text(f"<!doctype html>{box._repr_html_()}", encoding="utf-8")
         (folder / "stepper.html").write_text(stepper_page("im2col"), encoding="utf-8")
     return folder
 
@@ -136,6 +138,14 @@ def test_by_keyboard_alone(page):
     page.evaluate("[...document.querySelectorAll('#breaking button')][0].focus()")
     page.press("Enter")
     page.wait_for("/ wrong\\. /.test(document.getElementById('breaking').textContent)")
+
+
+def test_in_the_frame_of_a_notebook(browser, files):
+    page = browser.open(files / "notebook.html")
+    inside = "document.querySelector('iframe').contentDocument.getElementById('verdict')?.textContent"
+    page.wait_for(f"({inside} ?? '').startsWith('All')")
+    assert (page.errors, page.requests) == ([], [])
+    page.close()
 
 
 def test_a_recording_shows_sums_and_says_what_is_left_out(browser, files):

@@ -188,7 +188,8 @@ class Recording:
 
 def left_out(max_mb: float, step: int) -> str:
     """What the page of a recording cannot show, in words."""
-    each = "" if step == 1 else f", every {step}th pixel of every {step}th row"
+    word = {2: "second", 4: "fourth", 8: "eighth", 16: "sixteenth"}.get(step)
+    each = f", every {word} pixel of every {word} row" if word else ""
     return (
         f"Larger than {max_mb:g} MB with all weights, so this is a recording: of each result a picture of one channel "
         f"in 8 bits{each}, and of one element of each the exact formulas. Left out: all other elements, gradients of "
