@@ -1,7 +1,7 @@
 """Many generated U-Nets in C under the sanitizers, both plans: python tests/export/many_networks.py [COUNT] [FIRST]
 
-The suite takes a few of the same.  Each third is built with vectors.  With --int8 first: in integers, held against their
-reference to the last bit.
+The suite takes a few of the same.  Each third is built with vectors.  With --int8 first: in integers, held against
+their reference to the last bit.
 """
 
 import sys

@@ -195,8 +195,9 @@ class TestReference:
         network, layers = integers.integers(model, (28, 20))
         joined = next(i for i, layer in enumerate(network) if len(layer.sources) == 2)
         layer, numbers = network[joined], layers[joined]
-        sources = [(rng.integers(0, 256, (1, network[i].channels, network[i].height, network[i].width)).astype(np.uint8),
-                    layers[i].zero) for i in layer.sources]  # fmt: skip
+        shapes = [(1, network[i].channels, network[i].height, network[i].width) for i in layer.sources]
+        bytes_of = [rng.integers(0, 256, shape).astype(np.uint8) for shape in shapes]
+        sources = [(values, layers[i].zero) for values, i in zip(bytes_of, layer.sources, strict=True)]
         assert [zero for _, zero in sources] == [0, 128]
         sums = reference.convolved(layer, numbers, sources)
         skip, up = (values[0].astype(int).tolist() for values, _ in sources)
