@@ -54,7 +54,7 @@ class TestBits:
 
     @needs_gcc
     @pytest.mark.parametrize("memory", MEMORY)
-    @pytest.mark.parametrize("seed", [4, 5, 8])
+    @pytest.mark.parametrize("seed", [5, 8])
     def test_generated_networks_under_the_sanitizers(self, seed, memory, tmp_path):
         model, size = programs.generated(seed)
         integers.exported(model, size, tmp_path, memory)
