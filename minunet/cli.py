@@ -480,7 +480,7 @@ def _add_bench(commands: Any) -> None:
 
 
 def _add_exercises(commands: Any) -> None:
-    parser = _command(commands, "exercises", "thirty operations with a fault in each, to be found",
+    parser = _command(commands, "exercises", "thirty operations with a fault in each to be found, and a build of all",
                       _exercises("list_command", "folder"))  # fmt: skip
     parser.set_defaults(folder=None)
     actions = parser.add_subparsers(title="what to do", metavar="ACTION")
@@ -491,17 +491,24 @@ def _add_exercises(commands: Any) -> None:
     action.add_argument("number", metavar="N", type=_positive)
     action.add_argument("folder", metavar="FOLDER", type=Path)
     action.add_argument("--overwrite", action="store_true", help="begin again: replace the file")
-    action = _command(actions, "check", "run the mended file, and name the first wrong number",
+    action = _command(actions, "check", "run the mended file, or the steps of a build, and name the first wrong number",
                       _exercises("check_command", "folder", "number"))  # fmt: skip
     action.add_argument("folder", metavar="FOLDER", type=Path)
     action.add_argument("number", metavar="N", type=_positive, nargs="?",
-                        help="default: the exercise begun or checked last")  # fmt: skip
-    action = _command(actions, "hint", "say a little of where to look", _exercises("hint_command", "number", "more"))
+                        help="default: the exercise begun or checked last; of a build all steps")  # fmt: skip
+    action = _command(actions, "hint", "say a little of where to look",
+                      _exercises("hint_command", "number", "more", "build"))  # fmt: skip
     action.add_argument("number", metavar="N", type=_positive)
     action.add_argument("--more", action="store_true", help="say more")
+    action.add_argument("--build", action="store_true", help="of step N of a build")
     action = _command(actions, "solution", "show the fault, and why it is one",
-                      _exercises("solution_command", "number"))  # fmt: skip
+                      _exercises("solution_command", "number", "build"))  # fmt: skip
     action.add_argument("number", metavar="N", type=_positive)
+    action.add_argument("--build", action="store_true", help="the functions of step N of a build")
+    action = _command(actions, "build", "write the five files without the bodies of their functions, to be filled in",
+                      _exercises("build_command", "folder", "demo"))  # fmt: skip
+    action.add_argument("folder", metavar="FOLDER", type=Path)
+    action.add_argument("--demo", action="store_true", help="train the demo's network with the files in it")
 
 
 def _exercises(action: str, *names: str) -> Any:

@@ -16,8 +16,11 @@ _IMPORT = re.compile(r'^import \{([^}]*)\} from "\./(\w+)\.js";$', re.MULTILINE)
 _EXPORT = re.compile(r"^export ((?:function|async function|const|class) (\w+))", re.MULTILINE)
 
 
-def joined(folders: list[Path], known: tuple[str, ...] = ()) -> str:
-    """The modules of these folders as one script that fills the object MODULES; `known` are in it already."""
+def joined(folders: list[Path], known: tuple[str, ...] = (), wanted: tuple[str, ...] | None = None) -> str:
+    """The modules of these folders as one script that fills the object MODULES; `known` are in it already.
+
+    wanted: only these, and what they need; None: all.
+    """
     files = [path for folder in folders for path in sorted(folder.glob("*.js"))]
     sources = {path.stem: path.read_text(encoding="utf-8") for path in files}
     done, script = list(known), [] if known else ["const MODULES = {};"]
@@ -30,7 +33,7 @@ def joined(folders: list[Path], known: tuple[str, ...] = ()) -> str:
             add(other)
         script.append(_as_function(name, sources[name]))
 
-    for name in sources:
+    for name in wanted or sources:
         add(name)
     return '"use strict";\n' + "\n".join(script)
 

@@ -14,6 +14,10 @@ MODULES = FOLDER / "js"  # arithmetic: runs in the worker and in Node as well
 DRAWING = FOLDER / "page"
 
 
+def styles(*names: str) -> str:
+    return "".join((DRAWING / f"{name}.css").read_text(encoding="utf-8") for name in names)
+
+
 def page(model: UNet, contents: dict[str, Any], name: str) -> str:
     """The whole HTML file. name: of the image, for the title."""
     arithmetic = tuple(path.stem for path in MODULES.glob("*.js"))
@@ -21,10 +25,10 @@ def page(model: UNet, contents: dict[str, Any], name: str) -> str:
     parts = {
         "title": escape(f"Glass box: {name}"),
         "summary": escape(f"{model!r}. Loss: {contents['loss']}; {contents['note']}."),
-        "style": (DRAWING / "page.css").read_text(encoding="utf-8"),
+        "style": styles("base", "page"),
         "modes": "".join(f"<option>{mode}</option>" for mode in modes),
         "contents": in_script(contents),
         "arithmetic": joined([MODULES]),
-        "drawing": joined([DRAWING], arithmetic),
+        "drawing": joined([DRAWING], arithmetic, wanted=("app",)),
     }
     return filled(DRAWING / "page.html", parts)
