@@ -428,7 +428,9 @@ def _add_export(commands: Any) -> None:
     options.add_argument("--with-preprocessing", nargs="?", const="float32", choices=("float32", "uint8"),
                          help="onnx: take raw images, of this dtype (float32 unless said)")  # fmt: skip
     options.add_argument("--dtype", choices=("float32", "float16", "int8"),
-                         help="npz: of the weights (default: the model's)")  # fmt: skip
+                         help="npz: of the weights (default: the model's); c: float32 or int8")  # fmt: skip
+    options.add_argument("--calibrate", metavar="IMAGES", nargs="+", type=Path,
+                         help="c, int8: folder or files of images like those to come")  # fmt: skip
 
 
 def _add_glassbox(commands: Any) -> None:
@@ -632,7 +634,7 @@ def _info(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     from minunet.export.command import export_file
 
-    names = ("size", "with_preprocessing", "dtype", "name", "memory")
+    names = ("size", "with_preprocessing", "dtype", "calibrate", "name", "memory")
     given = {name: getattr(options, name) for name in names if hasattr(options, name)}
     export_file(options.model, options.to, options.out, given)
 

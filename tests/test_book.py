@@ -117,10 +117,7 @@ def test_solutions_can_be_unfolded(chapter):
     assert not re.search(r"<summary>.*</summary>\n[^\n]|[^\n]\n</details>", text), "Markdown needs empty lines there"
 
 
-WRITTEN = [chapter for chapter in CHAPTERS if "## Exercises" in chapter.read_text()]
-
-
-@pytest.mark.parametrize("chapter", WRITTEN, ids=lambda path: path.stem)
+@EVERY_CHAPTER
 def test_each_chapter_has_what_was_promised(chapter):
     text = chapter.read_text()
     exercises = re.findall(r"^\*\*(\d+)\.\*\* ", text.partition("## Exercises\n")[2], re.MULTILINE)

@@ -32,15 +32,14 @@ def judge(step: Step, folder: Path, expected: list[Item]) -> None:
 
 @contextlib.contextmanager
 def learners_core(step: Step, folder: Path) -> Iterator[None]:
-    """Inside the block all of minunet uses the learner's functions of a step."""
+    """Inside the block all of minunet uses the learner's functions of a step.
+
+    One file after the other: what a later one imports of an earlier one is the learner's already.
+    """
     with contextlib.ExitStack() as stack:
-        found = [
-            (part.module, name, function)
-            for part in step.parts
-            for name, function in learners_functions(part, folder / part.file).items()
-        ]
-        for module, name, function in found:
-            stack.enter_context(installed(module, name, function))
+        for part in step.parts:
+            for name, function in learners_functions(part, folder / part.file).items():
+                stack.enter_context(installed(part.module, name, function))
         yield
 
 

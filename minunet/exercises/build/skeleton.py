@@ -16,9 +16,10 @@ WIDTH = 120
 
 def learners_text(module: str, empty: Mapping[str, int]) -> str:
     """A module's source with absolute imports; of the functions in `empty`, {name: number of the step}, no bodies."""
-    source = module_text(module)
-    tree, lines = ast.parse(source), source.splitlines()
-    edits = [_without_dots(node, module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level]
+    tree, lines = module_tree(module), module_text(module).splitlines()
+    edits = [
+        _without_dots(node, module, lines) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level
+    ]
     edits += [_emptied(found(tree, name), number, lines) for name, number in empty.items()]
     for first, last, text in sorted(edits, reverse=True):
         lines[first - 1 : last] = text
@@ -67,11 +68,10 @@ def _emptied(node: ast.AST, number: int, lines: list[str]) -> tuple[int, int, li
     return first, node.end_lineno, [" " * statement.col_offset + f"raise NotImplementedError  # step {number}"]
 
 
-def _without_dots(node: ast.ImportFrom, module: str) -> tuple[int, int, list[str]]:
+def _without_dots(node: ast.ImportFrom, module: str, lines: list[str]) -> tuple[int, int, list[str]]:
     """An import that a file of its own can resolve; a comment behind it stays."""
     origin = resolve_name("." * node.level + (node.module or ""), module.rpartition(".")[0])
-    source = module_text(module).splitlines()
     last = node.end_lineno or node.lineno
-    behind = source[last - 1][node.end_col_offset :]
+    behind = lines[last - 1][node.end_col_offset :]
     text = " " * node.col_offset + ast.unparse(ast.ImportFrom(origin, node.names, 0)) + behind
     return node.lineno, last, [text]

@@ -36,9 +36,9 @@ def module(model: UNet, size: tuple[int, int]) -> tuple[bytes, Weights]:
     network = Network(model, size)
     check_sizes(network)
     planned = plan(network, "default")  # the other one keeps rows, how many the size decides
-    check_arena(planned)
+    check_arena(4 * planned.numbers)
     weights = laid_out(network)
-    text = of_any_size(c_source(model, network, planned, weights, "unet", apart=True, selftest=False))
+    text = of_any_size(c_source(model, network, planned, weights, "unet", apart=True, tested=False))
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "unet.c"
         source.write_text(text, encoding="utf-8")
