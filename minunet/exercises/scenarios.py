@@ -238,12 +238,12 @@ def owned_gradients() -> Iterator[Item]:
     flat = kept.reshape(6)
     flat.retain_grad()
     flat.backward(np.ones(6))
-    assert flat.grad is not None
+    assert flat.grad is not None, "flat.retain_grad() was called, and backward() has left no flat.grad"
     flat.grad *= 0.5
     yield Item("kept.grad", "flat = kept.reshape(6), after flat.grad was halved", kept.grad)
     x = Tensor(numbers(2, 3), requires_grad=True)
     x.sum().backward()
-    assert x.grad is not None
+    assert x.grad is not None, "backward() has left no x.grad"
     x.grad *= 0.5
     yield Item("x.grad", "y = x.sum(), after x.grad was halved", x.grad)
 

@@ -87,8 +87,9 @@ WRITTEN: tuple[Step, ...] = (
         parts=(autograd("Tensor.__init__", "record"),),
         scenarios=(own.tensors, own.records),
         hints=(
-            "A Tensor has a value in each of its __slots__, None where nothing is known yet. An operation leaves a "
-            "Node only where a graph is recorded and one of its inputs requires a gradient.",
+            "A Tensor has a value in each of its __slots__, None where nothing is known yet. Of a Tensor it takes the "
+            "array. NumPy's numbers keep their dtype as arrays do, though np.float64 is a float of Python's too. An "
+            "operation leaves a Node only where a graph is recorded and one of its inputs requires a gradient.",
             "edges = [(t.node or t, vjp) for each input t that requires a gradient]: a leaf stands for itself, any "
             "other tensor for the node that made it. The observers are for tracing: without a loop over them all "
             "but mn.trace works.",
@@ -102,7 +103,8 @@ WRITTEN: tuple[Step, ...] = (
             "A node may be listed when all of its inputs are. Depth first, and a stack of your own: a graph may be "
             "5,000 operations deep, and Python's recursion ends at 1,000.",
             "Put (node, False) on the stack when it is met. Taken off, it goes back as (node, True), then its inputs "
-            "on top; taken off a second time all of them are done, and it is listed.",
+            "on top; taken off a second time all of them are done, and it is listed. A node whose edges are None was "
+            "freed by an earlier backward(): RuntimeError.",
         ),
     ),
     Step(
@@ -111,7 +113,9 @@ WRITTEN: tuple[Step, ...] = (
         scenarios=(s.graphs, s.two_losses, s.owned_gradients, own.backward_calls),
         hints=(
             "A dictionary from id(node) to the gradient so far. Take the nodes in the reverse of topological order: "
-            "then the gradient of each is complete when its turn comes.",
+            "then the gradient of each is complete when its turn comes. backward() starts the walk, at the node or at "
+            "the tensor itself if it is a leaf, and refuses what has no sense: RuntimeError where nothing requires a "
+            "gradient, ValueError where grad is missing for an array or is not of its shape and dtype (`check`).",
             "What arrives at a parent that has a gradient already is added to it, in a new array. A leaf copies what "
             "it keeps, and adds to the .grad of before; so does a node whose retain() gives a Tensor. node.upstream, "
             "if there is one, is applied once before all VJPs; edges of a node that is done become None.",
