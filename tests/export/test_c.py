@@ -212,10 +212,3 @@ class TestCortexM4:
 
 def arena(model: mn.UNet, size: tuple[int, int], memory: str) -> int:
     return 4 * plan(Network(model, size), memory).numbers
-
-
-def test_padded_skips_are_refused_where_they_would_be_padded(tmp_path):
-    model = mn.UNet(1, 2, (3, 4), padding="same", norm="batch", skip_fit="pad")
-    with pytest.raises(UsageError, match="give a size of multiples of 4"):
-        write(model, tmp_path / "unet.c", (22, 20))
-    assert write(model, tmp_path / "unet.c", (24, 20))

@@ -1,8 +1,9 @@
 /* Some output channels, those of 8 or 16 lanes, for some pixels of a row from column x on: the sums over the window and
    over the channels of the sources.
 
-   The windows lie in the middle of a source: around it are zeros where the output is as large ("same"), and of a larger
-   skip the margin is left out ("valid").  A row of the window is one run of kernel * channels numbers; at the border
+   The windows lie in the middle of a source: around it are zeros where the output is as large ("same") or larger by a
+   row or column at the end (of a source that is padded to its skip), and of a larger skip the margin is left out
+   ("valid").  A row of the window is one run of kernel * channels numbers; at the border
    each of its columns is a run of its own, since some are zeros.
 
    Weights lie in the order in which they are used: the bias, then for each source, each place of the window and each

@@ -16,7 +16,6 @@ import numpy as np
 
 from minunet.autograd import Tensor
 from minunet.device import to_host
-from minunet.errors import UsageError
 from minunet.nn import BatchNorm2d, Conv2d, ReLU
 
 if TYPE_CHECKING:
@@ -74,19 +73,18 @@ class Network(list[Layer]):
         return self._add(POOL, (source,), x.height // 2, x.width // 2, x.channels, begins=True)
 
     def _up(self, model: UNet, step: int, source: int, skip: int) -> int:
-        """The up-convolution, and where halving dropped a row or column the resize to the skip's size."""
+        """The up-convolution, and where halving dropped a row or column the resize to the skip's size.
+
+        Where it would be padded instead nothing is to be done: then it lacks one row or column, at the end, and there
+        the convolution after it reads the zeros that it finds around every source.
+        """
         layer: Any = model.ups[2 * step]  # a ConvTranspose2d
         x, wanted = self[source], self[skip]
         arrays: dict[str, Any] = {"weight": _array(layer.weight), "bias": _array(layer.bias)}
         up = self._add(UP, (source,), 2 * x.height, 2 * x.width, wanted.channels, **arrays, begins=True)
-        if model.padding == "valid" or (self[up].height, self[up].width) == (wanted.height, wanted.width):
+        fits = (self[up].height, self[up].width) == (wanted.height, wanted.width)
+        if model.padding == "valid" or model.skip_fit == "pad" or fits:
             return up
-        if model.skip_fit == "pad":
-            multiple = 2**model.levels
-            raise UsageError(
-                f"the network pads maps to their skips (skip_fit='pad') where halving drops a row or column, which "
-                f"the C code does not do: give a size of multiples of {multiple}"
-            )
         return self._add(RESIZE, (up,), wanted.height, wanted.width, wanted.channels)
 
     def _double_conv(self, block: Any, *sources: int) -> int:
@@ -97,7 +95,8 @@ class Network(list[Layer]):
                 continue
             norm = layers[place + 1]
             weight, bias = conv.folded(norm) if isinstance(norm, BatchNorm2d) else (conv.weight, conv.bias)
-            x = self[sources[-1]]  # of two the up-convolution: a skip may be larger, and is then cropped
+            # Of two the larger where maps are padded to their skips; the up-convolution where skips are cropped.
+            x = self[sources[0 if conv.padding else -1]]
             smaller = 2 - 2 * conv.padding
             relu = any(isinstance(layer, ReLU) for layer in layers[place + 1 : place + 3])
             arrays: dict[str, Any] = {"weight": _array(weight), "bias": _array(bias), "relu": relu}

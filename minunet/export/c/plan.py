@@ -100,7 +100,8 @@ def rows_read(layer: Layer, source: Layer, row: int) -> tuple[int, int]:
         low, rest = divmod(place, 2 * layer.height)
         return low, min(low + (rest > 0), source.height - 1)
     kernel = layer.weight.shape[-1]
-    first = row + (source.height - layer.height - kernel + 1) // 2  # the windows lie in the middle of the source
+    # The windows lie in the middle of the source; of one that lacks a row as if it had it: rounded as in C, to zero.
+    first = row + int((source.height - layer.height - kernel + 1) / 2)
     return max(first, 0), min(first + kernel, source.height) - 1
 
 
