@@ -19,6 +19,7 @@ from minunet.model_files.weights import (
     save,
     write_tensors,
 )
+from minunet.nn import Dropout
 from minunet.unet import UNet
 
 SUFFIXES = (".safetensors", ".npz")
@@ -526,6 +527,14 @@ def test_every_truncation_of_a_model(tmp_path, suffix):
         path.write_bytes(content[:length])
         with pytest.raises(FileFormatError):
             load(path)
+
+
+@both_formats
+def test_a_network_that_is_loaded_draws_no_weights(tmp_path, suffix):
+    """They would take time, and memory beside that of the file's own."""
+    save(build(dropout=0.5), tmp_path / f"m{suffix}")
+    dropout = next(module for module in load(tmp_path / f"m{suffix}").modules() if isinstance(module, Dropout))
+    assert dropout.rng.bit_generator.state == np.random.default_rng(0).bit_generator.state
 
 
 @both_formats

@@ -29,6 +29,7 @@ from minunet.data.preprocessing import Preprocessing
 from minunet.files import atomic_write
 from minunet.model_files import boxed, compact, npz, safetensors
 from minunet.model_files.tensor_file import DTYPES, METADATA, FileFormatError, parse_json, short
+from minunet.nn import undrawn
 from minunet.unet import UNet
 
 __all__ = [
@@ -117,7 +118,8 @@ def build(description: Any, tensors: dict[str, np.ndarray]) -> UNet:
     architecture = description["architecture"]
     if "stored" in description:
         tensors = compact.widen(tensors, description["stored"])
-    model = UNet(**architecture)
+    with undrawn():
+        model = UNet(**architecture)
     dtype = np.dtype(architecture["dtype"])
     model.load_state_dict({name: compact.converted(name, array, dtype) for name, array in tensors.items()})
     if description["preprocessing"] is not None:
