@@ -273,6 +273,13 @@ class ReLU(Module):
         return F.relu(x)
 
 
+class Upsample(Module):
+    """Twice as high and as wide by `F.resize`, outer pixels on each other; no parameters."""
+
+    def forward(self, x: Tensor, out: Any = None) -> Tensor:
+        return F.resize(x, (2 * x.shape[2], 2 * x.shape[3]), out=out, align_corners=True)
+
+
 class Dropout(Module):
     """`F.dropout` in training, nothing in evaluation; `rng` is shared by the whole network."""
 

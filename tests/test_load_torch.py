@@ -34,6 +34,7 @@ NETWORKS = {
     "article": (layouts.article, {}, SIZE),
     "starred": (layouts.starred, {}, SIZE),
     "starred, with biases": (layouts.starred, {"bias": True}, SIZE),
+    "starred, bilinear": (layouts.starred, {"bilinear": True}, SIZE),
     "hub": (layouts.hub, {}, (24, 32)),
 }
 each_network = pytest.mark.parametrize("name", NETWORKS)
@@ -88,6 +89,7 @@ def test_every_layout_computes_what_its_network_does(tmp_path, name, write, dtyp
     assert model.dtype == dtype and not model.training
     assert model.features == FEATURES and (model.in_channels, model.out_channels) == (2, 1)
     assert model.skip_fit == ("pad" if name.startswith("starred") else "resize") and model.padding == "same"
+    assert model.up == ("bilinear" if name.endswith("bilinear") else "transpose")
     assert distance(model, x, logits) < within
     mn.save(model, tmp_path / "again.npz")
     assert_same(mn.load(tmp_path / "again.npz"), model.state_dict())
@@ -110,7 +112,13 @@ def test_a_model_file_of_minunet_stays_what_it_is(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "architecture", [{"padding": "valid"}, {"padding": "same"}, {"padding": "same", "skip_fit": "pad"}]
+    "architecture",
+    [
+        {"padding": "valid"},
+        {"padding": "same"},
+        {"padding": "same", "skip_fit": "pad"},
+        {"padding": "same", "up": "bilinear"},
+    ],
 )
 def test_what_a_state_dict_cannot_tell_is_told(tmp_path, architecture):
     model = mn.UNet(1, 2, (2, 3), **architecture)
@@ -129,10 +137,10 @@ def test_two_outputs_behind_a_sigmoid_are_told(tmp_path):
     assert distance(model, x, logits) < 1e-12
 
 
-def test_the_bilinear_variant_is_declined(tmp_path):
+def test_up_convolutions_that_are_missing_do_not_make_a_bilinear_network(tmp_path):
     state, _, _ = run("starred")
     state = {name: array for name, array in state.items() if ".up." not in name}
-    with pytest.raises(FileFormatError, match=r"up path is bilinear interpolation .*bilinear=False"):
+    with pytest.raises(FileFormatError, match=r"bottleneck\.conv\.0\.weight has the shape \(10, 5, 3, 3\) instead"):
         loaded(tmp_path, zipped(state_of(state)))
 
 

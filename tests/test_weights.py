@@ -108,9 +108,10 @@ def test_padded_skips_are_remembered_and_checked(tmp_path, suffix):
     save(build(padding="same", skip_fit="pad"), path)
     assert load(path).skip_fit == "pad"
     tensors, metadata = read_tensors(path)
-    for wrong in ('"skip_fit": "crop"', '"skip_fit": ["pad"]', '"skip_fit": "pad", "skip": 1'):
-        write_tensors(path, tensors, {"minunet": metadata["minunet"].replace('"skip_fit": "pad"', wrong)})
-        with pytest.raises(FileFormatError, match=r"the (skip_fit|architecture)"):
+    pad = '"skip_fit": "pad"'
+    for wrong in ('"skip_fit": "crop"', '"skip_fit": ["pad"]', f'{pad}, "up": "mean"', f'{pad}, "skip": 1'):
+        write_tensors(path, tensors, {"minunet": metadata["minunet"].replace(pad, wrong)})
+        with pytest.raises(FileFormatError, match=r"the (skip_fit|up|architecture)"):
             load(path)
     write_tensors(path, tensors, {"minunet": metadata["minunet"].replace('"same"', '"valid"')})
     with pytest.raises(FileFormatError, match="is for padding 'same'"):
@@ -430,7 +431,7 @@ OTHER_DESCRIPTIONS = {
     "code": (lambda d: {**d, "code": "exit()"}, r"found the description \['architecture', 'code'"),
     "no architecture": (lambda d: {**d, "architecture": None}, "found the architecture None"),
     "another architecture": (
-        with_architecture(lambda a: {**a, "up": "bilinear"}),
+        with_architecture(lambda a: {**a, "pool": "mean"}),
         "found the architecture .* expected the keys dropout, dtype, features",
     ),
     "half an architecture": (

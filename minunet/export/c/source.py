@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from minunet.errors import UsageError
-from minunet.export.c.network import CONV, RESIZE, UP, Network
+from minunet.export.c.network import CONV, DOUBLE, RESIZE, UP, Network
 from minunet.export.c.plan import Plan
 from minunet.export.c.weights import Weights, block, lanes
 from minunet.prediction.predict import evaluating, preprocessing_of
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 NAME = re.compile(r"[a-z][a-z0-9_]*")
-KINDS = ("READ", "CONV", "UP", "POOL", "RESIZE", "WRITE")  # in the order of network.py
+KINDS = ("READ", "CONV", "UP", "POOL", "RESIZE", "WRITE", "DOUBLE")  # in the order of network.py
+RESIZING = {RESIZE, DOUBLE}  # what resize.c does: it knows both
 LONGEST = 2**15 - 1  # a side, or channels
 LARGEST = (2**31 - 1) // 255  # bytes of an image, whose sum is taken
 CLASSES = 256  # that a byte tells apart
@@ -51,12 +52,16 @@ def check_arena(plan: Plan) -> None:
 def c_source(model: UNet, network: Network, plan: Plan, weights: Weights, name: str, apart: bool) -> str:
     """The file; apart: without the weights, which the caller hands over."""
     parts = [_head(model, network, plan, weights, apart), _layers(network, plan, weights), _code("rows.c")]
-    if any(layer.kind == RESIZE for layer in network):
+    if _resizes(network):
         parts.append(_code("resize.c"))
     parts += [_code(file) for file in ("sums.c", "convolve.c", "compute.c")]
     parts += [_order(plan), _code("interface.c"), _selftest(model, network)]
     text = "\n".join(part.strip("\n") + "\n" for part in parts)
     return re.sub(r"\bunet_", f"{name}_", re.sub(r"\bUNET_", f"{name.upper()}_", text))
+
+
+def _resizes(network: Network) -> bool:
+    return any(layer.kind in RESIZING for layer in network)
 
 
 def _code(file: str) -> str:
@@ -77,7 +82,8 @@ def _head(model: UNet, network: Network, plan: Plan, weights: Weights, apart: bo
         "UNET_STANDARDIZE": int(preprocessing_of(model).normalize == "standardize"),
         "UNET_LAYERS": len(network),
     }
-    kinds = {f"UNET_{KINDS[kind]}": kind for kind in sorted({layer.kind for layer in network})}
+    present = {UP, *(layer.kind for layer in network), *(RESIZING if _resizes(network) else ())}  # convolve.c knows UP
+    kinds = {f"UNET_{KINDS[kind]}": kind for kind in sorted(present)}
     defines = [f"#define {key} {value}" for key, value in {**numbers, **kinds}.items()]
     return "\n".join([_code("head.c"), *defines, "", _code("weights_apart.c") if apart else _weights(weights)])
 

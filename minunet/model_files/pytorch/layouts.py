@@ -6,7 +6,8 @@ nothing can be missing or be too much.
 
 article   the network that minunet has its own names from: padding "same", batch norm, resized skips. Without batch norm
           these are the names of minunet itself, and the padding has to be told
-starred   the most-starred U-Net for PyTorch: skips padded; in old files the convolutions before batch norm have biases
+starred   the most-starred U-Net for PyTorch: skips padded; in old files the convolutions before batch norm have biases.
+          Its bilinear variant has no weights in up1.up
 hub       the one of PyTorch's hub, for MRI of brains: what comes from below is first in every concatenation, and its
           output has been through a sigmoid, so minunet's one logit stands for the same probability
 """
@@ -18,13 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from minunet.model_files.tensor_file import FileFormatError
-
 Translate = Callable[[str], str | None]
-_BILINEAR = (
-    "found a U-Net whose up path is bilinear interpolation (its up1.up has no weights), which minunet does not have: "
-    "only the one with up-convolutions (bilinear=False) can be loaded"
-)
 
 
 @dataclass(frozen=True)
@@ -44,9 +39,10 @@ class Layout:
 def recognise(names: set[str]) -> Layout | None:
     """The layout of a state_dict of these names, or None."""
     if "inc.double_conv.0.weight" in names:
+        options = {"padding": "same", "skip_fit": "pad"}
         if "up1.conv.double_conv.0.weight" in names and "up1.up.weight" not in names:
-            raise FileFormatError(_BILINEAR)
-        return Layout("starred", _starred(_count(r"down(\d+)\.", names)), {"padding": "same", "skip_fit": "pad"})
+            options["up"] = "bilinear"
+        return Layout("starred", _starred(_count(r"down(\d+)\.", names)), options)
     if "encoder1.enc1conv1.weight" in names:
         return Layout("hub", _hub(_count(r"encoder(\d+)\.", names)), up_first=True)
     if "downs.0.conv.0.weight" in names:
