@@ -1,4 +1,7 @@
-"""The documentation as a site: sphinx-build -W docs build/docs (CONTRIBUTING.md)."""
+"""The documentation as a site: sphinx-build -W docs build/docs (CONTRIBUTING.md).
+
+Its pages load nothing from anywhere: formulas are MathML, drawings are in the pages.
+"""
 
 import re
 import sys
@@ -9,12 +12,15 @@ from docstrings import restructured
 
 project = "minunet"
 author = "minunet contributors"
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "drawing", "mathml", "source", "stepper"]
 highlight_language = "none"  # of blocks that do not say: formulas
 smartquotes = False
 exclude_patterns = ["README.md"]  # index.rst shows it
 
 myst_heading_anchors = 4
+myst_enable_extensions = ["dollarmath"]
+myst_dmath_double_inline = True
+html_math_renderer = "mathml"
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings say what is taken
@@ -24,6 +30,8 @@ add_module_names = False
 html_theme = "furo"
 html_title = "minunet"
 html_show_copyright = False
+html_static_path = ["static"]
+html_css_files = ["book.css"]
 
 
 def setup(app):
@@ -33,12 +41,17 @@ def setup(app):
 
 def _read(app, page, source):
     """Files outside of this folder are handed out as they are, without their headings; folders are only named."""
-    source[0] = re.sub(r"\[([^]]*)\]\((\.\./[^)#]+)(?:#[^)]*)?\)", _outside, source[0])
+    folder = Path(app.env.doc2path(page)).parent
+    link = r"\[([^]]*)\]\((\.\./[^)#]+)(?:#[^)]*)?\)"
+    source[0] = re.sub(link, lambda found: _outside(found, folder), source[0])
 
 
-def _outside(link):
+def _outside(link, folder):
     text, target = link.groups()
-    return text if (Path(__file__).parent / target).is_dir() else f"[{text}](path:{target})"
+    path = (folder / target).resolve()
+    if path.is_relative_to(Path(__file__).parent):
+        return link[0]
+    return text if path.is_dir() else f"[{text}](path:{target})"
 
 
 def _process(app, what, name, obj, options, lines):

@@ -420,14 +420,17 @@ def _add_export(commands: Any) -> None:
     parser.add_argument("--out", metavar="PATH", type=Path, required=True, help="file to write")
     # Options that are not given are absent, so that the target's own defaults hold.
     options = parser.add_argument_group("options of some targets", argument_default=argparse.SUPPRESS)
-    options.add_argument("--size", type=_size, metavar="HxW", help="of the image; onnx: default any; c: needed")
+    options.add_argument("--size", type=_size, metavar="HxW",
+                         help="of the image; onnx: default any; c: needed; html: of a tile (256x256)")  # fmt: skip
     options.add_argument("--name", help="c: how all names in the file begin (default: unet)")
     options.add_argument("--memory", choices=("default", "low"),
                          help="c: low keeps rows instead of whole layers where it can")  # fmt: skip
     options.add_argument("--with-preprocessing", nargs="?", const="float32", choices=("float32", "uint8"),
                          help="onnx: take raw images, of this dtype (float32 unless said)")  # fmt: skip
     options.add_argument("--dtype", choices=("float32", "float16", "int8"),
-                         help="npz: of the weights (default: the model's)")  # fmt: skip
+                         help="npz: of the weights (default: the model's); c: float32 or int8")  # fmt: skip
+    options.add_argument("--calibrate", metavar="IMAGES", nargs="+", type=Path,
+                         help="c, int8: folder or files of images like those to come")  # fmt: skip
 
 
 def _add_glassbox(commands: Any) -> None:
@@ -479,7 +482,7 @@ def _add_bench(commands: Any) -> None:
 
 
 def _add_exercises(commands: Any) -> None:
-    parser = _command(commands, "exercises", "thirty operations with a fault in each, to be found",
+    parser = _command(commands, "exercises", "thirty operations with a fault in each to be found, and a build of all",
                       _exercises("list_command", "folder"))  # fmt: skip
     parser.set_defaults(folder=None)
     actions = parser.add_subparsers(title="what to do", metavar="ACTION")
@@ -490,17 +493,24 @@ def _add_exercises(commands: Any) -> None:
     action.add_argument("number", metavar="N", type=_positive)
     action.add_argument("folder", metavar="FOLDER", type=Path)
     action.add_argument("--overwrite", action="store_true", help="begin again: replace the file")
-    action = _command(actions, "check", "run the mended file, and name the first wrong number",
+    action = _command(actions, "check", "run the mended file, or the steps of a build, and name the first wrong number",
                       _exercises("check_command", "folder", "number"))  # fmt: skip
     action.add_argument("folder", metavar="FOLDER", type=Path)
     action.add_argument("number", metavar="N", type=_positive, nargs="?",
-                        help="default: the exercise begun or checked last")  # fmt: skip
-    action = _command(actions, "hint", "say a little of where to look", _exercises("hint_command", "number", "more"))
+                        help="default: the exercise begun or checked last; of a build all steps")  # fmt: skip
+    action = _command(actions, "hint", "say a little of where to look",
+                      _exercises("hint_command", "number", "more", "build"))  # fmt: skip
     action.add_argument("number", metavar="N", type=_positive)
     action.add_argument("--more", action="store_true", help="say more")
+    action.add_argument("--build", action="store_true", help="of step N of a build")
     action = _command(actions, "solution", "show the fault, and why it is one",
-                      _exercises("solution_command", "number"))  # fmt: skip
+                      _exercises("solution_command", "number", "build"))  # fmt: skip
     action.add_argument("number", metavar="N", type=_positive)
+    action.add_argument("--build", action="store_true", help="the functions of step N of a build")
+    action = _command(actions, "build", "write the five files without the bodies of their functions, to be filled in",
+                      _exercises("build_command", "folder", "demo"))  # fmt: skip
+    action.add_argument("folder", metavar="FOLDER", type=Path)
+    action.add_argument("--demo", action="store_true", help="train the demo's network with the files in it")
 
 
 def _exercises(action: str, *names: str) -> Any:
@@ -624,7 +634,7 @@ def _info(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     from minunet.export.command import export_file
 
-    names = ("size", "with_preprocessing", "dtype", "name", "memory")
+    names = ("size", "with_preprocessing", "dtype", "calibrate", "name", "memory")
     given = {name: getattr(options, name) for name in names if hasattr(options, name)}
     export_file(options.model, options.to, options.out, given)
 

@@ -95,9 +95,10 @@ def compiled(compiler: list[str], folder: Path, *flags: str) -> Path:
     return program
 
 
-def answer(program: Path, model: mn.UNet, size: tuple[int, int]) -> Answer:
-    """Run the program on the `images` of this model and size."""
-    numbers, image = images(model, size)
+def answer(program: Path, model: mn.UNet, size: tuple[int, int], numbers: np.ndarray | None = None) -> Answer:
+    """Run the program on the `images` of this model and size, or on other numbers."""
+    normal, image = images(model, size)
+    numbers = normal if numbers is None else numbers
     folder = program.parent
     numbers.tofile(folder / "in")
     image.tofile(folder / "image")

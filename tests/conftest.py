@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from cuda_emulator import compiler
 from hypothesis import settings
+from in_browser import Browser
 
 import minunet as mn
 from minunet.kernels import registry
@@ -48,6 +49,13 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("the real data sets are not here (../shared/data)")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A headless browser that all tests share; each opens pages of its own."""
+    with Browser() as started:
+        yield started
 
 
 @pytest.fixture(params=["numpy", "numba"])

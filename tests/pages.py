@@ -8,7 +8,8 @@ What stands between a page and the tests is written in the page, as HTML comment
                                           out, a first line `# FILE, FUNCTION` tells where they are from
 
 A ```text block after a ```python block is what the latter prints.  A block without a language holds formulas: where
-both sides of a "=" are numbers, they are computed again.
+both sides of a "=" are numbers, they are computed again.  A ```{source} block is code that the site takes from the
+source, a ```{drawing} block a picture that it makes.
 """
 
 import ast
@@ -21,8 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-FENCE = re.compile(r"^```(\w*)[ ]*\n(.*?)^```[ ]*$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```(\w*|\{\w+\}[^\n]*)[ ]*\n(.*?)^```[ ]*$", re.MULTILINE | re.DOTALL)
 NOTE = re.compile(r"<!-- (not run|run first|source): ([^\n]+) -->\n$")
+DECIMAL = re.compile(r"-?\d+\.\d*(?:e[+-]?\d+)?")
 NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?:e-?\d+)?(?![\w.]*\d)")
 
 
@@ -86,6 +88,34 @@ def run(markdown: str, name: str) -> list[tuple[Block, str, str | None]]:
     ]
 
 
+def agree(printed: str, shown: str) -> bool:
+    """Whether two texts are equal but for spaces, and for one unit of the last digit shown of each decimal."""
+    texts = [DECIMAL.sub(" . ", text).split() for text in (printed, shown)]
+    decimals = [DECIMAL.findall(text) for text in (printed, shown)]
+    return texts[0] == texts[1] and all(
+        abs(float(a) - float(b)) <= 1.0001 * last_place(b) for a, b in zip(*decimals, strict=True)
+    )
+
+
+def last_place(decimal: str) -> float:
+    """One unit of the last digit of a decimal: 0.01 of "1.25", 10 of "1.25e3"."""
+    digits, _, exponent = decimal.partition("e")
+    return 10.0 ** (int(exponent or 0) - len(digits.partition(".")[2]))
+
+
+def included(block: Block) -> list[str]:
+    """The lines of source that a ```{source} block stands for; AssertionError if there are none."""
+    file, name = block.language.split()[1:]
+    options = dict(re.findall(r"^:([\w-]+): *(.+?) *$", block.text, re.MULTILINE))
+    lines = source_of(ROOT / file, name)
+    for option, cut in (("start-at", lambda at: slice(at, None)), ("end-at", lambda at: slice(at + 1))):
+        if option in options:
+            found = [k for k, line in enumerate(lines) if options[option] in line]
+            assert found, f"{options[option]!r} is not in {name}"
+            lines = lines[cut(found[0])]
+    return lines
+
+
 def quotes(block: Block) -> bool:
     """Whether a block's lines, from `...` to `...`, stand in this order in the function that it names."""
     file, function = block.noted.split()
@@ -102,11 +132,13 @@ def quotes(block: Block) -> bool:
 
 
 def source_of(file: Path, function: str) -> list[str]:
-    """The lines of a function of a file, without importing it."""
+    """The lines of a function, a class or `Class.method` of a file, without importing it."""
     text = file.read_text(encoding="utf-8")
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == function:
-            return text.splitlines()[node.lineno - 1 : node.end_lineno]
+    inside, _, last = function.rpartition(".")
+    for node in ast.walk(ast.parse("\n".join(source_of(file, inside)) if inside else text)):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == last:
+            lines = source_of(file, inside) if inside else text.splitlines()
+            return lines[node.lineno - 1 : node.end_lineno]
     raise AssertionError(f"{file} has no function {function}")
 
 

@@ -24,6 +24,7 @@ def found(tmp_path_factory):
             for training in (True, False):
                 passed = reference.passed(model, subject, training)
                 more = {"differences": 40, "faults": True, "steps": 2, "sgd": SGD} if training else {}
+                more["steppers"] = {"each": 4, "optimizer": {**SGD, "clip": 1.0}}
                 boxes.append(box(model, subject, training, tensors=True, numbers=check_numbers(passed), formulas=200,
                                  seed=seed, **more))  # fmt: skip
                 cases.append((model, subject, training, passed))
@@ -115,6 +116,16 @@ def test_steps_of_sgd(found):
             np.testing.assert_allclose(array(answer["after"][name]), parameter.data, rtol=1e-9, atol=1e-12)
         for name, buffer in buffers.items():  # the page leaves the running estimates alone
             np.testing.assert_array_equal(array(answer["after"][name]), buffer)
+
+
+def test_every_stepper_ends_in_the_tensors_of_the_pass(found):
+    seen = set()
+    for model, _, training, _, answer in found:
+        for one in answer["steppers"]:
+            assert one["apart"] <= 1e-9 * one["size"] + 1e-15, (one, model, training)
+            assert one["steps"] > 0 and one["count"] > 0 and one["sound"] and one["done"], one
+            seen.add(one["kind"])
+    assert seen == {"im2col", "col2im", "pool", "scatter", "concat", "skip", "batch_norm", "cross_entropy", "sgd"}
 
 
 def test_faults_spoil_what_they_should_and_nothing_else(found):

@@ -148,7 +148,7 @@ def test_metadata(built):
     info = metadata(built.wheel)
     assert info["Requires-Python"] == ">=3.11"
     assert info["License-Expression"] == "MIT"
-    extras = {"cpu", "train", "cuda12", "cuda13", "onnx", "zarr", "bench", "test", "docs"}
+    extras = {"cpu", "train", "cuda12", "cuda13", "onnx", "wasm", "zarr", "bench", "test", "docs"}
     assert set(info.get_all("Provides-Extra")) == extras
     (name,) = (name for name in built.wheel.namelist() if name.endswith("entry_points.txt"))
     assert "minunet = minunet.cli:main" in built.wheel.read(name).decode()

@@ -33,6 +33,7 @@ def weights_of(align_corners):
 
 
 def _between(position, size_in, dtype):
+    """What `axis_weights` gives, of these source coordinates."""
     low = np.minimum(position.astype(np.int64), size_in - 1)
     high = np.minimum(low + 1, size_in - 1)
     return low, high, (position - low.astype(dtype)).astype(dtype)

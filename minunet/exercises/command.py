@@ -10,8 +10,13 @@ from minunet.display.texts import printable
 from minunet.errors import UsageError, WorkFailed
 
 from .bugs import EXERCISES, Exercise
+from .build import command as building
+from .build.command import build_command
+from .build.folder import Build, is_build
 from .source import text_of
 from .workbook import SHOWN, Progress, broken, file_to_check, start, verdict
+
+__all__ = ["build_command", "check_command", "hint_command", "list_command", "solution_command", "start_command"]
 
 WIDTH = 80
 
@@ -24,7 +29,9 @@ def exercise_of(number: int) -> Exercise:
 
 
 def list_command(folder: Path | None) -> None:
-    """All exercises, with a learner's progress where a folder is given."""
+    """All exercises, with a learner's progress where a folder is given; of a build its steps."""
+    if folder is not None and is_build(folder):
+        return building.say_steps(Build(folder))
     progress = Progress(folder) if folder is not None else None
     print(f"{len(EXERCISES)} operations of minunet, each with one fault to find. Take them in any order.\n")
     for exercise in EXERCISES:
@@ -34,6 +41,7 @@ def list_command(folder: Path | None) -> None:
     print(f"\n* The loss will not tell you: it falls all the same, with {marked} of the faults.")
     if progress is None:
         print("\nBegin:    minunet exercises start 1 FOLDER")
+        print("Or write it all yourself, step by step:    minunet exercises build FOLDER")
     else:
         print(f"  {sum(progress.solved.values())} of {len(EXERCISES)} solved (x), {len(progress.solved)} begun (.)")
 
@@ -45,6 +53,8 @@ def _state(exercise: Exercise, progress: Progress | None) -> str:
 
 def start_command(number: int, folder: Path, overwrite: bool) -> None:
     exercise = exercise_of(number)
+    if is_build(folder):
+        raise UsageError(f"{folder} holds a build: start exercises in another folder")
     file = start(exercise, folder, overwrite)
     print(f"Exercise {number}: {exercise.label} of {exercise.file}\n")
     print(fill(f"What was seen: {exercise.symptom}", WIDTH))
@@ -53,7 +63,9 @@ def start_command(number: int, folder: Path, overwrite: bool) -> None:
 
 
 def check_command(folder: Path, number: int | None) -> None:
-    """Print what the judge says; WorkFailed where the exercise is not solved."""
+    """Print what the judge says; WorkFailed where the exercise, or a step of a build, is not solved."""
+    if is_build(folder):
+        return building.check_build(folder, number)
     if number is not None:
         exercise_of(number)
     exercise, file = file_to_check(folder, number)
@@ -75,15 +87,19 @@ def check_command(folder: Path, number: int | None) -> None:
     raise WorkFailed(f"exercise {exercise.number} is not solved; {printable(str(file))}")
 
 
-def hint_command(number: int, more: bool) -> None:
+def hint_command(number: int, more: bool, build: bool = False) -> None:
+    if build:
+        return building.hint_build(number, more)
     exercise = exercise_of(number)
     print(fill(exercise.hints[more], WIDTH))
     if not more:
         print(f"\nMore:     minunet exercises hint {number} --more")
 
 
-def solution_command(number: int) -> None:
-    """The patch turned round, as a diff, and what it is about."""
+def solution_command(number: int, build: bool = False) -> None:
+    """The patch turned round, as a diff, and what it is about; or the functions of a step of the build."""
+    if build:
+        return building.solution_build(number)
     exercise = exercise_of(number)
     before, after = broken(exercise).splitlines(), text_of(exercise.module, exercise.name).splitlines()
     lines = difflib.unified_diff(before, after, "with the fault", exercise.file, n=2, lineterm="")

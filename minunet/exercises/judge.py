@@ -22,7 +22,7 @@ from minunet import kernels
 from minunet.kernels.blas import one_blas_thread
 
 from .bugs import EXERCISES, Exercise
-from .scenarios import Item
+from .scenarios import Item, Scenario
 from .source import installed
 
 MEMORY, OUTPUT = 2 << 30, 1 << 24  # bytes that a learner's file may take more, and print
@@ -39,27 +39,31 @@ class Wrong(Exception):
 def judge(exercise: Exercise, learner: Callable[..., Any], expected: list[Item], where: str = "") -> None:
     """Raise `Wrong` at the first item of the scenarios that the learner's operation computes differently."""
     with installed(exercise.module, exercise.name, learner), plainly():
-        items = items_of(exercise)
-        for right in expected:
-            try:
-                found = next(items, None)
-            except AssertionError as error:  # of cases.run and gradcheck; the learner's own ones too
-                raise Wrong(f"in {right.case} or just before it:", *str(error).splitlines()) from None
-            except (Exception, SystemExit) as error:
-                raise Wrong(*failure(error, where), f"case      {right.case}", tensor=during(right)) from None
-            if found is None or (found.tensor, found.case) != (right.tensor, right.case):
-                raise Wrong(f"the tensor {right.tensor!r} of {right.case} was not computed")
-            compare(found, right)
+        hold(items_of(exercise.scenarios), expected, where)
 
 
-def items_of(exercise: Exercise) -> Iterator[Item]:
-    return chain.from_iterable(scenario() for scenario in exercise.scenarios)
+def hold(items: Iterator[Item], expected: list[Item], *files: str) -> None:
+    """Raise `Wrong` at the first item that is not the expected one; files: the learner's, whose lines are shown."""
+    for right in expected:
+        try:
+            found = next(items, None)
+        except AssertionError as error:  # of cases.run and gradcheck; the learner's own ones too
+            raise Wrong(f"in {right.case} or just before it:", *str(error).splitlines()) from None
+        except (Exception, SystemExit) as error:
+            raise Wrong(*failure(error, *files), f"case      {right.case}", tensor=during(right)) from None
+        if found is None or (found.tensor, found.case) != (right.tensor, right.case):
+            raise Wrong(f"the tensor {right.tensor!r} of {right.case} was not computed")
+        compare(found, right)
 
 
-def expected_of(exercise: Exercise) -> list[Item]:
+def items_of(scenarios: Iterable[Scenario]) -> Iterator[Item]:
+    return chain.from_iterable(scenario() for scenario in scenarios)
+
+
+def expected_of(scenarios: Iterable[Scenario]) -> list[Item]:
     """What the installed source computes."""
     with plainly():
-        return list(items_of(exercise))
+        return list(items_of(scenarios))
 
 
 @contextlib.contextmanager
@@ -114,6 +118,14 @@ def different(a: np.ndarray, b: np.ndarray, tolerance: float) -> np.ndarray:
 
 def learners_function(exercise: Exercise, file: Path) -> Callable[..., Any]:
     """Execute the file and return its operation; `Wrong` where that fails."""
+    function = names_of(file).get(exercise.function)
+    if not callable(function):
+        raise Wrong(f"the file no longer defines a function {exercise.function}")
+    return function
+
+
+def names_of(file: Path) -> dict[str, Any]:
+    """Execute a learner's file and return what it defines; `Wrong` where that fails."""
     try:
         text = file.read_text(encoding="utf-8")
         code = compile(text, str(file), "exec", dont_inherit=True)
@@ -127,19 +139,18 @@ def learners_function(exercise: Exercise, file: Path) -> Callable[..., Any]:
         exec(code, names)
     except (Exception, SystemExit) as error:
         raise Wrong(*failure(error, str(file))) from None
-    function = names.get(exercise.function)
-    if not callable(function):
-        raise Wrong(f"the file no longer defines a function {exercise.function}")
-    return function
+    return names
 
 
-def failure(error: BaseException, file: str) -> list[str]:
-    """An exception in lines: where in the learner's file, and what it says."""
-    own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+def failure(error: BaseException, *files: str) -> list[str]:
+    """An exception in lines: where in the learner's files, and what it says."""
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     lines = [f"error     {what.splitlines()[0]}"]
     if own:
-        lines.append(f"line      {own[-1].lineno}: {linecache.getline(file, own[-1].lineno or 0).strip()}")
+        place, number = own[-1].filename, own[-1].lineno or 0
+        file = f"{Path(place).name}, " if len(files) > 1 else ""
+        lines.append(f"line      {file}{number}: {linecache.getline(place, number).strip()}")
     return lines
 
 
@@ -165,7 +176,7 @@ def main(arguments: Iterable[str]) -> None:
     """NUMBER FILE VERDICT: judge FILE, write what was found to VERDICT as JSON, null where all is right."""
     number, file, verdict = arguments
     exercise = EXERCISES[int(number) - 1]
-    expected = expected_of(exercise)  # before anything of the learner's runs
+    expected = expected_of(exercise.scenarios)  # before anything of the learner's runs
     limit()
     try:
         judge(exercise, learners_function(exercise, Path(file)), expected, file)

@@ -7,7 +7,7 @@ float64, where gradients are held against numeric ones as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,14 +45,17 @@ Scenario = Callable[[], Iterator[Item]]
 # ------------------------------------------------------------------------------------------------- kernels
 
 
-def kernel(name: str, *extra: Callable[[], Iterator[tuple[str, cases.Call]]]) -> Scenario:
-    """All functions of a kernel's reference over the shipped cases, integers first; then over `extra` calls."""
+def kernel(
+    name: str, *extra: Callable[[], Iterator[tuple[str, cases.Call]]], functions: Collection[str] = ()
+) -> Scenario:
+    """A kernel's functions (none named: all) of the reference over the shipped cases, integers first; then `extra`."""
 
     def shipped() -> Iterator[tuple[str, cases.Call]]:
         for values in ("integers", "floats"):
             for case in cases.select("test", name):
                 for call in cases.calls(case, values):
-                    yield f"{case.name}, {values}", call
+                    if not functions or call.function in functions:
+                        yield f"{case.name}, {values}", call
 
     def scenario() -> Iterator[Item]:
         for source in (shipped, *extra):

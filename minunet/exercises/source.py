@@ -7,6 +7,7 @@ about the source as it is.
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import sys
 import textwrap
@@ -22,6 +23,12 @@ Definition = ast.FunctionDef | ast.ClassDef
 def module_text(module: str) -> str:
     """The source of an importable module."""
     return Path(str(importlib.import_module(module).__file__)).read_text(encoding="utf-8")
+
+
+@functools.cache
+def module_tree(module: str) -> ast.Module:
+    """The same, parsed."""
+    return ast.parse(module_text(module))
 
 
 def found(tree: ast.Module, name: str) -> Definition:
@@ -46,7 +53,7 @@ def text_of(module: str, name: str) -> str:
 
 def docstring_of(module: str, name: str) -> str:
     """The docstring of an operation, or with an empty name of the module."""
-    tree = ast.parse(module_text(module))
+    tree = module_tree(module)
     return ast.get_docstring(found(tree, name) if name else tree) or ""
 
 
@@ -59,7 +66,7 @@ def patched(text: str, old: str, new: str) -> str:
 
 def imports_for(module: str, name: str) -> str:
     """Import statements for all names that an operation takes from its module, as lines."""
-    tree = ast.parse(module_text(module))
+    tree = module_tree(module)
     here = found(tree, name)
     names = [n for n in ast.walk(here) if isinstance(n, ast.Name)]
     own_names = {n.id for n in names if isinstance(n.ctx, ast.Store)}
@@ -69,7 +76,7 @@ def imports_for(module: str, name: str) -> str:
     for node in tree.body:
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             lines += _kept(node, wanted, module)
-    own = sorted(wanted & _defined(tree))
+    own = sorted(wanted & defined(tree))
     if own:
         lines.append(f"from {module} import {', '.join(own)}")
     return "\n".join(lines) + "\n" if lines else ""
@@ -86,7 +93,7 @@ def _kept(node: ast.Import | ast.ImportFrom, wanted: set[str], module: str) -> l
     return [ast.unparse(ast.ImportFrom(origin, aliases, 0))]
 
 
-def _defined(tree: ast.Module) -> set[str]:
+def defined(tree: ast.Module) -> set[str]:
     """The names that a module gives to functions, classes and constants."""
     names = {n.name for n in tree.body if isinstance(n, Definition)}
     for node in tree.body:
@@ -97,16 +104,22 @@ def _defined(tree: ast.Module) -> set[str]:
 
 @contextmanager
 def installed(module: str, name: str, replacement: Callable[..., Any]) -> Iterator[None]:
-    """Inside the block all of minunet uses `replacement` for an operation; modules that imported it by name as well."""
+    """Inside the block all of minunet uses `replacement` for an operation; modules that imported it by name as well.
+
+    A method that is not there is added.
+    """
     places = _places(module, name)
-    before = [(owner, key, getattr(owner, key)) for owner, key in places]
+    before = [(owner, key, getattr(owner, key, None)) for owner, key in places]
     try:
         for owner, key in places:
             setattr(owner, key, replacement)
         yield
     finally:
         for owner, key, value in before:
-            setattr(owner, key, value)
+            if value is None:
+                delattr(owner, key)
+            else:
+                setattr(owner, key, value)
 
 
 def _places(module: str, name: str) -> list[tuple[Any, str]]:

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 from textwrap import fill, indent
+from typing import Any
 
 from minunet.errors import UsageError
 from minunet.files import atomic_write
@@ -120,34 +121,48 @@ def verdict(exercise: Exercise, file: Path, seconds: float = SECONDS) -> tuple[l
 
     The file runs in a process of its own, which is ended after `seconds`.
     """
+    asked = [str(exercise.number), str(file.absolute())]
+    said, ended, printed = watched("minunet.exercises.judge", asked, seconds)
+    if ended is not None:
+        return [ended], printed
+    return said, printed
+
+
+def watched(judge: str, arguments: list[str], seconds: float) -> tuple[Any, str | None, str]:
+    """Run the `main` of a module in a process of its own: what it said, why it was ended before, what was printed.
+
+    `main` gets the arguments and the name of a file, which it writes as JSON.  What stands in it when the process ends
+    is what it said; None if nothing does.  The reason is None where the process came to its end in time.
+    """
     with tempfile.TemporaryDirectory(prefix="minunet-") as place:
         said, printed = Path(place) / "verdict.json", Path(place) / "printed"
-        asked = [str(exercise.number), str(file.absolute()), str(said)]
-        command = [sys.executable, "-c", _ENTER, json.dumps(_paths()), *asked]
+        command = [sys.executable, "-P", "-c", ENTER, json.dumps(paths()), judge, *arguments, str(said)]
+        why = None
         try:
             with open(printed, "wb") as stream:
                 status = subprocess.run(
-                    command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, timeout=seconds, env=_environment()
+                    command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, timeout=seconds, env=environment()
                 ).returncode
+            if status:
+                why = f"its process ended before the check did (status {status}): memory, or a call that exits?"
         except subprocess.TimeoutExpired:
-            return [f"no end after {seconds:g} seconds: a loop that goes on for ever?"], _text(printed)
+            why = f"no end after {seconds:g} seconds: a loop that goes on for ever?"
         try:
-            return json.loads(said.read_bytes()), _text(printed)
+            return json.loads(said.read_bytes()), why, _text(printed)
         except (OSError, ValueError):
-            why = f"its process ended before the check did (status {status}): memory, or a call that exits?"
-            return [why], _text(printed)
+            return None, why or "its process ended before the check did: a call that exits?", _text(printed)
 
 
-# The paths of this process instead of -m, which would look for modules beside the learner's files first.
-_ENTER = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); " \
-         "from minunet.exercises.judge import main; main(sys.argv[2:])"  # fmt: skip
+# The paths of this process instead of -m, which would look for modules where the learner stands first (-P: nor -c).
+ENTER = "import importlib, json, sys; sys.path[:] = json.loads(sys.argv[1]); " \
+        "importlib.import_module(sys.argv[2]).main(sys.argv[3:])"  # fmt: skip
 
 
-def _paths() -> list[str]:
+def paths() -> list[str]:
     return [os.path.abspath(path) for path in sys.path]
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """One thread: the cases are small, and memory is bounded, of which every thread of BLAS reserves some."""
     return os.environ | {"OPENBLAS_NUM_THREADS": "1", "MINUNET_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}
 

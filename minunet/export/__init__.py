@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 TARGETS = {
     "c": "one C file for programs and microcontrollers",
     "onnx": "a graph of standard operators, for ONNX Runtime and other runtimes",
+    "html": "a page that segments images in the browser, on its own",
     "npz": "minunet's own file, which NumPy alone can read",
 }
 
@@ -31,7 +32,7 @@ TARGETS = {
 def export(model: UNet, path: str | os.PathLike[str], to: str, **options: Any) -> list[str]:
     """Write the model, as it computes in evaluation mode, for another program; returns a summary in lines.
 
-    to: "onnx" or "npz"; which options a target has stands at the `write` of its module.
+    to: one of TARGETS; which options a target has stands at the `write` of its module.
 
     Raises UsageError (a ValueError) for an unknown target, another suffix of `path` than the target's, and options
     that the target lacks or that it cannot do without; MissingExtra where a library is not installed; OSError where

@@ -1,13 +1,13 @@
 """A model on one image with nothing hidden: one HTML file that computes the whole pass itself, and shows every sum.
 
 subject.py: what is computed; reference.py: the same in Python; box.py: what travels; page.py: the file.
+stepper.py: a page of one stepper alone.
 js/ is the page's arithmetic, page/ its drawing.
 """
 
 from __future__ import annotations
 
 import os
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ class GlassBox:
         return f"<glass box, {len(self.html.encode()) / 1e6:.1f} MB: a notebook shows it, .save('page.html') writes it>"
 
     def _repr_html_(self) -> str:
+        from html import escape  # late, since `import minunet` imports this file
+
         return f'<iframe srcdoc="{escape(self.html)}" style="width:100%;height:50rem;border:1px solid"></iframe>'
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -82,6 +84,15 @@ def glassbox(
     if path is not None:
         result.save(path)
     return result
+
+
+def __getattr__(name: str) -> Any:
+    """`stepper_page` is imported when it is first used: `import minunet` imports this file."""
+    if name != "stepper_page":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from minunet.glassbox.stepper import stepper_page
+
+    return stepper_page
 
 
 _REMEDY = "give a smaller model or image, or allow more with max_mb (--max-mb)"

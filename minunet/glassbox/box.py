@@ -9,6 +9,7 @@ import numpy as np
 
 from minunet.glassbox.reference import Pass, in_float64, passed
 from minunet.glassbox.subject import Subject
+from minunet.training.recipe import Recipe
 from minunet.unet import UNet
 
 SAMPLES = 64  # values of each tensor that are compared, evenly spread
@@ -28,11 +29,23 @@ def contents(model: UNet, subject: Subject, mode: str) -> dict[str, Any]:
         "loss": subject.loss,
         "note": subject.note,
         "mode": mode,
+        "optimizer": optimizer(),
         "tensors": {"input": pack(subject.x), **packed},
         "target": pack(subject.target.astype(np.uint8)),
         "weight": None if subject.weight is None else pack(subject.weight),
         "masks": {name: pack(mask) for name, mask in subject.masks.items()},
         "checks": {name: check_numbers(passed(model, subject, training)) for name, training in modes.items()},
+    }
+
+
+def optimizer(recipe: Recipe = Recipe()) -> dict[str, Any]:  # noqa: B008, it is frozen
+    """How `minunet train` steps, as the page's own step takes it."""
+    return {
+        "lr": recipe.lr,
+        "momentum": recipe.momentum,
+        "nesterov": recipe.nesterov,
+        "weightDecay": recipe.weight_decay,
+        "clip": recipe.clip,
     }
 
 

@@ -52,7 +52,7 @@ def subject(model: UNet, image: np.ndarray, mask: np.ndarray | None, files: tupl
     if mask is None:
         last = is_picture(names[0])
         x, weight = prepare(model, image, last), None
-        target = predict(model, image, last).argmax(axis=0)
+        target = predict(model, image, channels_last=last).argmax(axis=0)
         note = "no mask was given: the target is the model's own prediction, so the loss only shows how sure it is"
     else:
         x, target, weight, coding = _learned(model, image, mask, names, loss)

@@ -3,12 +3,12 @@
 #ifdef UNET_EXTERNAL_ARENA
 #define UNET_ARENA , void *arena
 #define UNET_ARENA_ONLY void *arena
-#define UNET_FLOATS (float *)arena
+#define UNET_NUMBERS (unet_number *)arena
 #else
 #define UNET_ARENA
 #define UNET_ARENA_ONLY void
-#define UNET_FLOATS unet_arena
-static float unet_arena[UNET_ARENA_BYTES / 4];
+#define UNET_NUMBERS unet_arena
+static unet_number unet_arena[UNET_ARENA_BYTES / sizeof(unet_number)];
 #endif
 
 /* in: UNET_IN_C x UNET_IN_H x UNET_IN_W numbers, preprocessed; out: UNET_OUT_C x UNET_OUT_H x UNET_OUT_W logits. */
@@ -22,7 +22,7 @@ void unet_predict(const float *in, float *out UNET_ARENA)
     unet_call call = {0};
     call.in = in;
     call.out = out;
-    call.arena = UNET_FLOATS;
+    call.arena = UNET_NUMBERS;
     unet_run(&call);
 }
 
@@ -58,7 +58,7 @@ void unet_segment(const uint8_t *image, uint8_t *classes UNET_ARENA)
     unet_call call = {0};
     call.image = image;
     call.classes = classes;
-    call.arena = UNET_FLOATS;
+    call.arena = UNET_NUMBERS;
 #if UNET_STANDARDIZE
     unet_standardize(&call);
 #else

@@ -1,3 +1,5 @@
+typedef float unet_number; /* of the arena */
+
 /* A layer, and where its output lies: row r at start + r % rows * stride in the arena; in a row pixel by pixel, in a
    pixel channel by channel. */
 typedef struct {

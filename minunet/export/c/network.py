@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from minunet.unet import UNet
 
 READ, CONV, UP, POOL, RESIZE, WRITE, DOUBLE = range(7)  # the kinds of layers, as the C code numbers them
+RESIZING = (RESIZE, DOUBLE)  # bilinear: to the size of a skip, and to twice the size
 NOTHING = np.zeros(0, np.float32)
 
 

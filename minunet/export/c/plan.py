@@ -27,7 +27,7 @@ MEMORY = ("default", "low")
 
 @dataclass(frozen=True)
 class Place:
-    """The rows of an output in the arena, in numbers (of 4 bytes in float32): the first at `start`, `stride` apart."""
+    """The rows of an output in the arena, in its units (see `plan`): the first at `start`, `stride` apart."""
 
     start: int
     stride: int
@@ -36,7 +36,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Plan:
-    """Where each group ends (the layer after its last), the place of each layer's output, the numbers of the arena."""
+    """Where each group ends (the layer after its last), the place of each layer's output, the units of the arena."""
 
     ends: tuple[int, ...]
     places: tuple[Place, ...]
@@ -54,16 +54,24 @@ class _Room:
     start: int = 0
 
 
-def plan(network: Network, memory: str) -> Plan:
-    """The plan of this name, one of MEMORY."""
+def plan(network: Network, memory: str, of_logit: int = 1) -> Plan:
+    """The plan of this name, one of MEMORY.
+
+    A number takes one unit of the arena: 4 bytes in float32, 1 in int8.  of_logit: what a logit takes, 4 in int8, whose
+    last sums stay 32 bits wide; then the last convolution and what hands its rows over are one group in any plan.
+    """
     count = len(network)
+    units = [layer.width * layer.channels for layer in network]
+    units[count - 2] *= of_logit
     if memory == "default":
-        return _planned(network, range(1, count + 1))
+        joined = count - 1 if of_logit > 1 else count
+        return _planned(network, [*range(1, joined), count], units)
     blocks = [i for i, layer in enumerate(network) if layer.begins][1:]
-    return min((_planned(network, ends) for ends in ([*blocks, count], [count])), key=lambda plan: plan.numbers)
+    return min((_planned(network, ends, units) for ends in ([*blocks, count], [count])), key=lambda plan: plan.numbers)
 
 
-def _planned(network: Network, ends: Sequence[int]) -> Plan:
+def _planned(network: Network, ends: Sequence[int], units: Sequence[int]) -> Plan:
+    """The plan of these groups; units: of a row of each layer's output."""
     groups = [range(*pair) for pair in pairwise([0, *ends])]
     group_of = {i: number for number, group in enumerate(groups) for i in group}
     kept = _rows_kept(network, groups)
@@ -76,8 +84,7 @@ def _planned(network: Network, ends: Sequence[int]) -> Plan:
             rooms[over].last = last
             rooms.append(rooms[over])
         else:
-            stride = layer.width * layer.channels
-            rooms.append(_Room(kept[i] * stride, stride, first, last))
+            rooms.append(_Room(kept[i] * units[i], units[i], first, last))
     numbers = _arrange(list({id(room): room for room in rooms}.values()))
     places = tuple(Place(room.start, room.stride, rows) for room, rows in zip(rooms, kept, strict=True))
     return Plan(tuple(ends), places, numbers)

@@ -3,8 +3,8 @@
    returned. */
 static float unet_between(const unet_layer *l, int32_t i, int32_t from, int32_t to, int32_t *low, int32_t *high)
 {
-    const int32_t corners = l->kind == UNET_DOUBLE;
-    const int32_t place = corners ? i * (from - 1) : (2 * i + 1) * from - to, parts = corners ? to - 1 : 2 * to;
+    const int32_t corners = l->kind == UNET_DOUBLE, parts = corners ? to - 1 : 2 * to;
+    const int32_t place = corners ? i * (from - 1) : (2 * i + 1) * from - to;
     *low = place > 0 ? place / parts : 0;
     *high = *low;
     if (place <= 0 || place % parts == 0 || *low == from - 1)

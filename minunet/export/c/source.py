@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from minunet.errors import UsageError
-from minunet.export.c.network import CONV, DOUBLE, RESIZE, UP, Network
+from minunet.export.c.network import CONV, RESIZING, UP, Network
 from minunet.export.c.plan import Plan
 from minunet.export.c.weights import Weights, block, lanes
 from minunet.prediction.predict import evaluating, preprocessing_of
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 KINDS = ("READ", "CONV", "UP", "POOL", "RESIZE", "WRITE", "DOUBLE")  # in the order of network.py
-RESIZING = {RESIZE, DOUBLE}  # what resize.c does: it knows both
 LONGEST = 2**15 - 1  # a side, or channels
 LARGEST = (2**31 - 1) // 255  # bytes of an image, whose sum is taken
 CLASSES = 256  # that a byte tells apart
@@ -43,36 +42,47 @@ def check_sizes(network: Network) -> None:
         raise UsageError(f"the model has {write.channels} classes; the C code has a byte for one, {CLASSES} at most")
 
 
-def check_arena(plan: Plan) -> None:
-    """UsageError where the arena is larger than the C code can address."""
-    if 4 * plan.numbers >= 2**31:
-        raise UsageError(f"the arena takes {4 * plan.numbers:,} bytes, the C code can use 2 GB; export a tile")
+def check_arena(arena: int) -> None:
+    """UsageError where the arena, of so many bytes, is larger than the C code can address."""
+    if arena >= 2**31:
+        raise UsageError(f"the arena takes {arena:,} bytes, the C code can use 2 GB; export a tile")
 
 
-def c_source(model: UNet, network: Network, plan: Plan, weights: Weights, name: str, apart: bool) -> str:
-    """The file; apart: without the weights, which the caller hands over."""
-    parts = [_head(model, network, plan, weights, apart), _layers(network, plan, weights), _code("rows.c")]
-    if _resizes(network):
-        parts.append(_code("resize.c"))
-    parts += [_code(file) for file in ("sums.c", "convolve.c", "compute.c")]
-    parts += [_order(plan), _code("interface.c"), _selftest(model, network)]
+def c_source(
+    model: UNet, network: Network, plan: Plan, weights: Weights, name: str, apart: bool, tested: bool = True
+) -> str:
+    """The file; apart: without the weights, which the caller hands over; tested: with the vector for its test."""
+    parts = [head(network, sizes(model, network, 4 * plan.numbers, weights.numbers.nbytes))]
+    parts += [code("weights_apart.c") if apart else _weights(weights), _layers(network, plan, weights), code("rows.c")]
+    if resizes(network):
+        parts.append(code("resize.c"))
+    parts += [code(file) for file in ("sums.c", "convolve.c", "compute.c")]
+    parts += [order(plan), code("interface.c"), *([_selftest(model, network)] if tested else [])]
+    return joined(parts, name)
+
+
+def joined(parts: Iterable[str], name: str) -> str:
+    """The parts as one file, in which all names begin with `name`."""
     text = "\n".join(part.strip("\n") + "\n" for part in parts)
     return re.sub(r"\bunet_", f"{name}_", re.sub(r"\bUNET_", f"{name.upper()}_", text))
 
 
-def _resizes(network: Network) -> bool:
-    return any(layer.kind in RESIZING for layer in network)
-
-
-def _code(file: str) -> str:
+def code(file: str) -> str:
+    """The text of a file of this folder."""
     return (HERE / file).read_text(encoding="utf-8")
 
 
-def _head(model: UNet, network: Network, plan: Plan, weights: Weights, apart: bool) -> str:
+def resizes(network: Network) -> bool:
+    """Whether resize.c is needed."""
+    return any(layer.kind in RESIZING for layer in network)
+
+
+def sizes(model: UNet, network: Network, arena: int, weights: int) -> dict[str, int | str]:
+    """The constants that the file begins with; arena, weights: bytes."""
     read, write = network[0], network[-1]
-    numbers = {
-        "UNET_ARENA_BYTES": 4 * plan.numbers,
-        "UNET_WEIGHTS_BYTES": weights.numbers.nbytes,
+    return {
+        "UNET_ARENA_BYTES": arena,
+        "UNET_WEIGHTS_BYTES": weights,
         "UNET_IN_C": read.channels,
         "UNET_IN_H": read.height,
         "UNET_IN_W": read.width,
@@ -82,14 +92,18 @@ def _head(model: UNet, network: Network, plan: Plan, weights: Weights, apart: bo
         "UNET_STANDARDIZE": int(preprocessing_of(model).normalize == "standardize"),
         "UNET_LAYERS": len(network),
     }
-    present = {UP, *(layer.kind for layer in network), *(RESIZING if _resizes(network) else ())}  # convolve.c knows UP
-    kinds = {f"UNET_{KINDS[kind]}": kind for kind in sorted(present)}
-    defines = [f"#define {key} {value}" for key, value in {**numbers, **kinds}.items()]
-    return "\n".join([_code("head.c"), *defines, "", _code("weights_apart.c") if apart else _weights(weights)])
+
+
+def head(network: Network, constants: dict[str, int | str]) -> str:
+    """The beginning of the file, with these constants and the kinds of layers."""
+    known = {UP, *(RESIZING if resizes(network) else ())}  # to convolve.c and resize.c
+    kinds = {f"UNET_{KINDS[kind]}": kind for kind in sorted(known | {layer.kind for layer in network})}
+    defines = [f"#define {key} {value}" for key, value in {**constants, **kinds}.items()]
+    return "\n".join([code("head.c"), *defines])
 
 
 def _weights(weights: Weights) -> str:
-    return f"static const float unet_weights[] = {{\n{_floats(weights.numbers)}\n}};\n"
+    return f"static const float unet_weights[] = {{\n{literals(weights.numbers)}\n}};\n"
 
 
 def _layers(network: Network, plan: Plan, weights: Weights) -> str:
@@ -104,25 +118,30 @@ def _layers(network: Network, plan: Plan, weights: Weights) -> str:
         numbers = (place.start, place.stride, start, size, odd, *sizes, layer.kind, *sources, kernel)
         rows.append(f"    {{{', '.join(map(str, (*numbers, lanes(layer), int(layer.relu))))}}},")
     zeros = f"static const float unet_zeros[{max(layer.channels for layer in network)}] = {{0}};"
-    return "\n".join([_code("layers.c").strip(), *rows, "};", "", zeros])
+    return "\n".join([code("layers.c").strip(), *rows, "};", "", zeros])
 
 
-def _order(plan: Plan) -> str:
+def order(plan: Plan) -> str:
+    """The code that computes the layers in the order of the plan."""
     if len(plan.ends) == len(plan.places):
-        return _code("in_order.c")
-    return _code("by_rows.c").replace("UNET_ENDS", ", ".join(map(str, plan.ends)))
+        return code("in_order.c")
+    return code("by_rows.c").replace("UNET_ENDS", ", ".join(map(str, plan.ends)))
 
 
 def _selftest(model: UNet, network: Network) -> str:
-    """The test with its stored logits, which are minunet's own of the same numbers."""
+    """The test with minunet's own logits."""
     read = network[0]
     image = pseudo_random(read.channels * read.height * read.width).reshape(1, read.channels, read.height, read.width)
     with evaluating(model):
-        logits = np.asarray(model(image).data, np.float32).ravel()
+        logits = np.asarray(model(image).data, np.float32)
+    return selftest(logits, max(TOLERANCE * float(np.abs(logits).max()), 1e-30))
+
+
+def selftest(logits: np.ndarray, tolerance: float) -> str:
+    """The test; logits: all of its image of pseudo-random numbers, of which some are stored."""
     step = -(-logits.size // STORED) | 1
-    tolerance = max(TOLERANCE * float(np.abs(logits).max()), 1e-30)
-    text = _code("selftest.c").replace("UNET_EXPECTED_STEP", str(step)).replace("UNET_TOLERANCE", f"{tolerance:.3e}f")
-    return text.replace("UNET_EXPECTED", _floats(logits[::step]))
+    text = code("selftest.c").replace("UNET_EXPECTED_STEP", str(step)).replace("UNET_TOLERANCE", f"{tolerance:.3e}f")
+    return text.replace("UNET_EXPECTED", literals(logits.ravel()[::step]))
 
 
 def pseudo_random(count: int) -> np.ndarray:
@@ -135,12 +154,13 @@ def pseudo_random(count: int) -> np.ndarray:
     return values
 
 
-def _floats(values: Iterable[float]) -> str:
+def literals(values: Iterable[float]) -> str:
     """Literals that give the same float32 again, eight in a line."""
-    texts = [_literal(value) for value in np.asarray(values, np.float32).tolist()]
+    texts = [literal(value) for value in np.asarray(values, np.float32).tolist()]
     return ",\n".join(", ".join(texts[i : i + 8]) for i in range(0, len(texts), 8))
 
 
-def _literal(value: float) -> str:
+def literal(value: float) -> str:
+    """One that gives the same float32 again."""
     text = f"{value:.9g}"
     return f"{text}f" if "." in text or "e" in text else f"{text}.0f"

@@ -3,7 +3,9 @@
 // formula(run, kind, name, index) -> {law, terms, value}.   kind: "values" or "gradients".
 // A term is {value, factors: [factor]}; a factor {text, value} or, where it is an element itself, {kind, name, index, value}.
 
-import { EPS, corners, diceSlope, isOfClass, mixture, pixelFactor } from "./operations.js";
+import { EPS } from "./normalization.js";
+import { corners, mixture } from "./resampling.js";
+import { diceSlope, isOfClass, pixelFactor } from "./losses.js";
 import { at, indexOf, offset } from "./tensors.js";
 import { parametersOf } from "./network.js";
 

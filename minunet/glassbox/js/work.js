@@ -3,6 +3,7 @@
 import { open } from "./box.js";
 import { broken } from "./faults.js";
 import { centralDifference, compute } from "./network.js";
+import { descend } from "./steps_sgd.js";
 import { copyOf } from "./tensors.js";
 
 export class Work {
@@ -31,6 +32,12 @@ export class Work {
   difference({ name, place }) {
     const slope = (held) => centralDifference(this.run, this.given, name, place, held);
     return { held: slope(true), free: slope(false) };
+  }
+
+  // From the last run on: some updates of all parameters, and what they do to this one.
+  descend({ name }) {
+    const { optimizer } = this.contents;
+    return { rounds: descend(this.run, this.given, name, optimizer), optimizer };
   }
 
   // Of the last run: its gradients with a fault in backpropagation.

@@ -7,8 +7,10 @@ import { Work } from "./work.js";
 import { Breaking } from "./breaking.js";
 import { Chart } from "./chart.js";
 import { Maps } from "./maps.js";
+import { Stepping } from "./stepping.js";
 import { Terms } from "./terms.js";
-import { count, make, named, shown } from "./text.js";
+import { make } from "./make.js";
+import { count, named, shown } from "./words.js";
 import { axesOf, placeIn, planeOf, withPlace } from "./planes.js";
 
 const byId = (id) => document.getElementById(id);
@@ -56,6 +58,7 @@ class App {
     this.terms = new Terms(byId("formula"), (kind, name, index) => this.choose(kind, name, index));
     this.breaking = new Breaking(byId("breaking"), (fault) => this.asker.ask({ task: "break", fault }),
       (name) => this.chooseTensor(name));
+    this.stepping = new Stepping(byId("stepping"), (name) => this.asker.ask({ task: "descend", name }), (name) => this.chooseTensor(name));
     this.wire();
   }
 
@@ -93,6 +96,7 @@ class App {
     this.list();
     this.chart.update(this.run);
     this.breaking.clear();
+    this.stepping.start(this.run);
     this.show();
   }
 
@@ -163,6 +167,7 @@ class App {
     this.maps.update(this.run, kind, name, index);
     this.terms.show(kind, name, index, formula(this.run, kind, name, index));
     this.breaking.look(this.run, name, index);
+    this.stepping.look(name, index);
     byId("given").hidden = !given;
     byId("compare").hidden = !given || !this.run.gradients[name];
     byId("difference").textContent = "";

@@ -3,7 +3,8 @@
 import { FAULTS } from "./faults.js";
 import { largest } from "./tensors.js";
 import { draw } from "./colors.js";
-import { count, make, shown } from "./text.js";
+import { make } from "./make.js";
+import { count, shown } from "./words.js";
 import { placeIn, planeOf } from "./planes.js";
 
 const ROWS = 10;

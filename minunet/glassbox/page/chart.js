@@ -2,7 +2,7 @@
 
 import { largest } from "./tensors.js";
 import { draw } from "./colors.js";
-import { make } from "./text.js";
+import { make } from "./make.js";
 import { planeOf } from "./planes.js";
 
 const SIGNS = {

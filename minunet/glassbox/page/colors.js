@@ -23,3 +23,12 @@ export function draw(canvas, data, start, height, width, most) {
   }
   context.putImageData(picture, 0, 0);
 }
+
+// Of an sRGB colour, as WCAG defines it: text on it is black where this is high, else white.
+export function luminance(rgb) {
+  const [red, green, blue] = rgb.map((value) => {
+    const share = value / 255;
+    return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+  });
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+}

@@ -2,7 +2,8 @@
 
 import { largest } from "./tensors.js";
 import { SCALE, draw } from "./colors.js";
-import { make, shown } from "./text.js";
+import { make } from "./make.js";
+import { shown } from "./words.js";
 import { placeIn, planeOf, withPlace } from "./planes.js";
 
 const STEPS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };

@@ -1,7 +1,8 @@
 // The formula of one element: every term with its indices, the largest first, in pages; operands lead on.
 
 import { byMagnitude } from "./formulas.js";
-import { count, make, named, shown } from "./text.js";
+import { make } from "./make.js";
+import { count, named, shown } from "./words.js";
 
 const PAGE = 12;
 

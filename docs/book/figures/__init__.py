@@ -1,0 +1,1 @@
+"""What the book shows: a module a chapter, a function a drawing, each returning SVG; nothing is kept in files."""
