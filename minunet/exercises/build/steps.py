@@ -358,12 +358,13 @@ GIVEN = {
     ),
     "minunet.kernels.resize.reference": "weights_of",
     "minunet.nn": (
-        "undrawn Upsample.forward Module.forward Module.__call__ Module.__repr__ Module.eval Module.device Module.to Module.load_state_dict "
+        "undrawn Upsample.forward "
+        "Module.forward Module.__call__ Module.__repr__ Module.eval Module.device Module.to Module.load_state_dict "
         "Module._set_arrays _is_array _misfit Sequential.__iter__ ModuleList.__getitem__ ModuleList.forward"
     ),
     "minunet.unet": (
-        "UNet.__init__ UNet._halves UNet.__call__ UNet._checked UNet.levels UNet.dtype UNet.architecture bottleneck_channels "
-        "UNet.__repr__ UNet._repr_html_ way_up _positive"
+        "UNet.__init__ UNet._halves UNet.__call__ UNet._checked UNet.levels UNet.dtype UNet.architecture "
+        "UNet.__repr__ UNet._repr_html_ bottleneck_channels way_up _positive"
     ),
     "minunet.optim": "SGD.__init__ _clip_on_device",
 }
