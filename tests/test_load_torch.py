@@ -16,6 +16,7 @@ from collections import OrderedDict
 import layouts
 import numpy as np
 import pytest
+import traced
 from torch_files import Global, Storage, Tensor, archive, state_of, streamed, zipped
 
 import minunet as mn
@@ -271,12 +272,9 @@ def test_loading_takes_little_more_than_the_model(tmp_path, kind):
     del model, state
     path = tmp_path / "model.pth"
     path.write_bytes(content)
-    tracemalloc.start()
-    try:
+    with traced.peak() as taken:
         mn.load_torch(path)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+        peak = taken()
     assert peak < 4 * len(content) + 2**22
 
 
@@ -536,13 +534,10 @@ def test_hostile_files_are_refused_in_one_sentence(tmp_path, name):
     content, message = HOSTILE[name]
     path = tmp_path / "model.pth"
     path.write_bytes(content)
-    tracemalloc.start()
-    try:
+    with traced.peak() as taken:
         with pytest.raises(FileFormatError, match=message) as caught:
             mn.load_torch(path)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+        peak = taken()
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 700 + len(str(path))
     assert peak < 400_000 + 4 * len(content)

@@ -3,11 +3,11 @@
 import json
 import os
 import pickle
-import tracemalloc
 import zipfile
 
 import numpy as np
 import pytest
+import traced
 
 from minunet.data import Coding, Preprocessing
 from minunet.model_files.tensor_file import DTYPES
@@ -262,13 +262,10 @@ def refuse(path, tensors, description, message):
     """Write the file, see that `load` refuses it, and return the peak of the memory meanwhile."""
     text = description if isinstance(description, str) else json.dumps(description)
     write_tensors(path, tensors, {"minunet": text})
-    tracemalloc.start()
-    try:
+    with traced.peak() as taken:
         with pytest.raises(FileFormatError, match=message) as caught:
             load(path)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+        peak = taken()
     assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
     assert len(str(caught.value)) < 600 + len(str(path))
     return peak
