@@ -16,6 +16,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 
@@ -31,19 +32,22 @@ BUILDS = {
     "gcc -O3, vectors": "gcc -O3 -march=native -DUNET_SIMD",
     "gcc -O3, vectors of AVX2": "gcc -O3 -march=haswell -DUNET_SIMD",
     "gcc -O3, vectors of SSE": "gcc -O3 -DUNET_SIMD",
+    "gcc -O3 -march=native": "gcc -O3 -march=native",
     "clang -O2": f"{CLANG} -O2 -mcpu=x86_64",
     "clang -O3, vectors": f"{CLANG} -O3 -march=native -DUNET_SIMD",
 }
 CALLS = 7  # in a turn, after one that warms the caches
 TOLERANCE = 1e-4  # standard deviations of the logits
+COARSE = 0.5  # of bytes
+IN_INTEGERS = ", int8"
 FLOATS = ctypes.POINTER(ctypes.c_float)
 
 
-def built(model: mn.UNet, shape: tuple[int, ...], folder: Path, memory: str, command: str) -> Callable:
-    """The compiled network: numbers (1, C, H, W) -> logits."""
+def built(model: mn.UNet, shape: tuple[int, ...], folder: Path, command: str, **options: Any) -> Callable:
+    """The compiled network: numbers (1, C, H, W) -> logits; options: of the export."""
     number = len(list(folder.iterdir()))
     source, library = folder / f"{number}.c", folder / f"{number}.so"
-    write(model, source, shape[2:], memory=memory)
+    write(model, source, shape[2:], **options)
     subprocess.run([*shlex.split(command), "-shared", "-fPIC", source, "-o", library], check=True)
     predict = ctypes.CDLL(str(library)).unet_predict
     out = np.empty((1, model.out_channels, *model.output_size(shape[2:])), np.float32)
@@ -80,9 +84,12 @@ def main() -> None:
                 print(f"{name} is left out: ziglang is not installed")
                 continue
             for memory in MEMORY if name.startswith("gcc") else MEMORY[:1]:
-                actions[f"{name}, {memory}"] = built(model, x.shape, Path(folder), memory, command)
-        for action in actions.values():
-            timing.agree(action(x), expected, TOLERANCE)
+                actions[f"{name}, {memory}"] = built(model, x.shape, Path(folder), command, memory=memory)
+            if "SIMD" not in command:
+                integers = {"dtype": "int8", "calibrate": [x[0]]}
+                actions[f"{name}{IN_INTEGERS}"] = built(model, x.shape, Path(folder), command, **integers)
+        for name, action in actions.items():
+            timing.agree(action(x), expected, COARSE if name.endswith(IN_INTEGERS) else TOLERANCE)
         times: dict[str, list[float]] = {name: [] for name in actions}
         for _ in range(rounds):
             for name, action in actions.items():

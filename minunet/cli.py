@@ -443,8 +443,9 @@ def _add_glassbox(commands: Any) -> None:
     parser.add_argument("-o", "--out", type=Path, metavar="FILE.html", required=True, help="file to write")
     parser.add_argument("--mode", choices=MODES, default="train", help="that the page opens in (default: train)")
     parser.add_argument("--max-mb", type=_megabytes, default=MAX_MB, metavar="N",
-                        help=f"largest size of the page (default: {MAX_MB:g})")  # fmt: skip
-    parser.add_argument("--pixel", type=_pixel, metavar="Y,X", help="of the logits, that is shown first")
+                        help=f"largest page, a larger one becomes a recording (default: {MAX_MB:g})")  # fmt: skip
+    parser.add_argument("--pixel", type=_pixel, metavar="Y,X",
+                        help="of the logits, that is shown first (default: that of largest loss)")  # fmt: skip
     _add_machine(parser, device=False)
 
 

@@ -11,6 +11,7 @@ const { formula } = await from("formulas");
 const { STEPPERS, subjectsOf } = await from("steppers");
 const { frameAfter, stateAfter } = await from("steps");
 const { descend } = await from("steps_sgd");
+const { openRecording, recordedFormulas, recordingVerdict } = await from("recording");
 const { indexOf, norm } = await from("tensors");
 
 // A small generator of our own, so that draws are the same in every version of Node (mulberry32).
@@ -102,7 +103,14 @@ function steppers(run, given, { each, optimizer }, draw) {
   });
 }
 
+// A recording: every formula of it beside its value, and which those are.
+function recorded(recording) {
+  const opened = openRecording(recording);
+  return { verdict: recordingVerdict(opened), formulas: recordedFormulas(opened), nodes: opened.run.nodes.map(({ name }) => name) };
+}
+
 const results = job.boxes.map((box) => {
+  if (box.recording) return recorded(box.recording);
   const { nodes, given } = open(box.contents, box.training);
   const start = performance.now();
   const run = compute(nodes, given);

@@ -59,6 +59,31 @@ def test_the_named_pass_is_the_networks_own(found):
             np.testing.assert_allclose(passed.values["loss"], loss.data, rtol=1e-12)
 
 
+def test_all_that_a_trace_sees_is_there(found):
+    """Of the network's own pass: every result and parameter by its norm, and the norm of its gradient."""
+    seen = set()
+    for model, subject, training, _, answer in found:
+        if training and subject.masks:  # the network would draw masks of its own
+            continue
+        own, weight = reference.in_float64(model).train(training), () if subject.weight is None else (subject.weight,)
+        with mn.use_backend("numpy"), mn.trace() as trace:
+            logits = own(mn.Tensor(subject.x.astype(np.float64), requires_grad=True))
+            operations = list(trace.operations)
+            loss_function(subject.loss, model.out_channels)(logits, subject.target, *weight).backward()
+        norms = {kind: {name: np.linalg.norm(array(packed)) for name, packed in answer[kind].items()}
+                 for kind in ("values", "gradients")}  # fmt: skip
+        values, gradients = np.array([[norms[kind].get(name, np.nan) for name in norms["values"]] for kind in norms])
+        for operation in operations:
+            pairs = np.isclose(values, operation.norm, rtol=1e-9) & np.isclose(gradients, operation.gradient, rtol=1e-9)
+            assert pairs.any(), (operation.name, operation.layer, model)
+            for operand in (operand for operand in operation.operands if operand.name):
+                assert norms["values"][operand.name] == pytest.approx(operand.norm, rel=1e-9)
+                cancelled = 1e-9 * norms["gradients"][operation.layer]  # a bias before batch norm: rounding is left
+                assert norms["gradients"][operand.name] == pytest.approx(operand.gradient, rel=1e-9, abs=cancelled)
+            seen |= {operation.name}
+    assert {"conv_transpose2d", "max_pool2d", "center_crop", "resize", "concat", "batch_norm_relu"} <= seen
+
+
 def test_every_tensor_and_gradient(found):
     for model, _, training, passed, answer in found:
         for kind, arrays in (("values", passed.values), ("gradients", passed.gradients)):

@@ -19,9 +19,9 @@ def styles(*names: str) -> str:
 
 
 def page(model: UNet, contents: dict[str, Any], name: str) -> str:
-    """The whole HTML file. name: of the image, for the title."""
+    """The whole HTML file. contents: of box.py, or a recording; name: of the image, for the title."""
     arithmetic = tuple(path.stem for path in MODULES.glob("*.js"))
-    modes = ("train", "eval") if len(contents["checks"]) > 1 else (contents["mode"],)
+    modes = ("train", "eval") if len(contents.get("checks", ())) > 1 else (contents["mode"],)
     parts = {
         "title": escape(f"Glass box: {name}"),
         "summary": escape(f"{model!r}. Loss: {contents['loss']}; {contents['note']}."),

@@ -13,9 +13,20 @@ import numpy as np
 from minunet import functional as F
 from minunet.autograd import Tensor
 from minunet.glassbox.subject import Subject
-from minunet.nn import Dropout, Module, Sequential
+from minunet.nn import BatchNorm2d, Conv2d, Dropout, Module, ReLU, Sequential
 from minunet.training.recipe import loss_function
 from minunet.unet import SKIP_FITS, UNet
+
+_OPERATIONS = {Conv2d: "conv2d", BatchNorm2d: "batch_norm", ReLU: "relu", Dropout: "dropout"}
+
+
+@dataclass(frozen=True)
+class Node:
+    """An operation: the name of its result and of what it takes."""
+
+    name: str
+    op: str
+    inputs: list[str]
 
 
 @dataclass(frozen=True)
@@ -24,6 +35,7 @@ class Pass:
 
     values: dict[str, np.ndarray]
     gradients: dict[str, np.ndarray]
+    nodes: list[Node]
 
 
 def in_float64(model: UNet) -> UNet:
@@ -54,14 +66,15 @@ def draw_masks(model: UNet, x: np.ndarray, seed: int = 0) -> dict[str, np.ndarra
 def passed(model: UNet, subject: Subject, training: bool) -> Pass:
     """One pass of a float64 copy of the model; the model itself stays as it is."""
     copy = in_float64(model)
-    named = {**backward(copy, subject, training), **dict(copy.named_parameters())}
+    nodes: list[Node] = []
+    named = {**backward(copy, subject, training, nodes), **dict(copy.named_parameters())}
     values = {name: np.array(tensor.data) for name, tensor in named.items()}
-    return Pass(values, {name: np.array(t.grad) for name, t in named.items() if t.grad is not None})
+    return Pass(values, {name: np.array(t.grad) for name, t in named.items() if t.grad is not None}, nodes)
 
 
-def backward(model: UNet, subject: Subject, training: bool) -> dict[str, Tensor]:
+def backward(model: UNet, subject: Subject, training: bool, nodes: list[Node] | None = None) -> dict[str, Tensor]:
     """One pass of this model, in float64: {name: Tensor} of input and results, all with their gradients."""
-    tensors = run(model, Tensor(subject.x.astype(np.float64), requires_grad=True), subject.masks, training)
+    tensors = run(model, Tensor(subject.x.astype(np.float64), requires_grad=True), subject.masks, training, nodes)
     _add_loss(tensors, subject)
     for tensor in tensors.values():
         tensor.retain_grad()
@@ -69,38 +82,49 @@ def backward(model: UNet, subject: Subject, training: bool) -> dict[str, Tensor]
     return tensors
 
 
-def run(model: UNet, x: Tensor | np.ndarray, masks: dict[str, np.ndarray], training: bool) -> dict[str, Tensor]:
-    """{name: Tensor} of the input, every result on the way, and the logits, in the order of computation."""
+def run(
+    model: UNet, x: Tensor | np.ndarray, masks: dict[str, np.ndarray], training: bool, nodes: list[Node] | None = None
+) -> dict[str, Tensor]:
+    """{name: Tensor} of the input, every result on the way, and the logits, in the order of computation.
+
+    nodes: is filled with the operations, as js/graph.js has them.
+    """
     model.train(training)
     tensors = {"input": x if isinstance(x, Tensor) else Tensor(np.asarray(x, model.dtype))}
 
-    def put(name: str, tensor: Tensor) -> Tensor:
+    def put(name: str, op: str, inputs: list[str], tensor: Tensor) -> str:
         tensors[name] = tensor
-        return tensor
+        if nodes is not None:
+            nodes.append(Node(name, op, inputs))
+        return name
 
-    def layers(prefix: str, sequence: Sequential, x: Tensor) -> Tensor:
+    def layers(prefix: str, sequence: Sequential, x: str) -> str:
         for position, layer in enumerate(sequence):
             name = f"{prefix}.conv.{position}"
-            x = put(name, _dropped(x, masks[name], model.dropout) if name in masks and training else _apply(layer, x))
+            dropped = name in masks and training
+            h = _dropped(tensors[x], masks[name], model.dropout) if dropped else _apply(layer, tensors[x])
+            x = put(name, _OPERATIONS[type(layer)], [x], h)
         return x
 
-    h = tensors["input"]
+    h = "input"
     skips = []
     for level, down in enumerate(model.downs):
         h = layers(f"downs.{level}", down.conv, h)  # type: ignore[attr-defined]
         skips.append(h)
-        h = put(f"pools.{level}", F.max_pool2d(h, 2))
+        h = put(f"pools.{level}", "max_pool2d", [h], F.max_pool2d(tensors[h], 2))
     h = layers("bottleneck", model.bottleneck.conv, h)
     for step in range(model.levels):
         skip, up = skips.pop(), f"ups.{2 * step}"
-        h = put(up, model.ups[2 * step](h))
+        h = put(up, "conv_transpose2d", [h], model.ups[2 * step](tensors[h]))
+        size, wanted = tensors[h].shape[2:], tensors[skip].shape[2:]
         if model.padding == "valid":
-            skip = put(f"crops.{step}", F.center_crop(skip, h.shape[2:]))
-        elif h.shape[2:] != skip.shape[2:]:
-            h = put(f"fits.{step}", SKIP_FITS[model.skip_fit](h, skip.shape[2:]))
-        h = put(f"concats.{step}", F.concat([skip, h]))
+            skip = put(f"crops.{step}", "center_crop", [skip], F.center_crop(tensors[skip], size))
+        elif size != wanted:
+            op = "center_pad" if model.skip_fit == "pad" else "resize"
+            h = put(f"fits.{step}", op, [h], SKIP_FITS[model.skip_fit](tensors[h], wanted))
+        h = put(f"concats.{step}", "concat", [skip, h], F.concat([tensors[skip], tensors[h]]))
         h = layers(f"ups.{2 * step + 1}", model.ups[2 * step + 1].conv, h)  # type: ignore[attr-defined]
-    put("final_conv", model.final_conv(h))
+    put("final_conv", "conv2d", [h], model.final_conv(tensors[h]))
     return tensors
 
 

@@ -1,8 +1,8 @@
 """The C export in integers: weights and outputs of 8 bits, sums of 32, and no float between the first and last layer.
 
-Read `quantization.py` (which integers), `reference.py` (what is done with them: the definition), then the *.c files, which
-do the same.  `calibration.py` and `floats.py` tell which values the layers take, `errors.py` how far the integers are
-from them.  Layers and their memory are those of `minunet.export.c`.
+Read `quantization.py` (which integers), `reference.py` (what is done with them: the definition), then the *.c files,
+which do the same.  `calibration.py` and `floats.py` tell which values the layers take, `errors.py` how far the integers
+are from them.  Layers and their memory are those of `minunet.export.c`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def written(
     model: UNet, network: Network, name: str, memory: str, images: calibration.Images, inside: int
 ) -> tuple[str, np.ndarray, int, list[str]]:
-    """The C file, its weights (which are not in it beyond `inside` bytes), the arena's bytes, and the error by layer."""
+    """The C file, its weights (beyond `inside` bytes no part of it), the bytes of its arena, and the error by layer."""
     planned = plan(network, memory, OF_LOGIT)
     check_arena(planned.numbers)
     size = (network[0].height, network[0].width)

@@ -8,6 +8,7 @@ import numpy as np
 
 from minunet import functional as F
 from minunet.autograd import Tensor, no_grad
+from minunet.device import to_host
 from minunet.export.c.network import CONV, DOUBLE, POOL, READ, RESIZING, UP, Layer, Network
 
 
@@ -17,7 +18,7 @@ def outputs(network: Network, x: np.ndarray) -> Iterator[np.ndarray]:
     with no_grad():
         for layer in network:
             found.append(_output(layer, [found[i] for i in layer.sources], x))
-            yield found[-1].data
+            yield to_host(found[-1].data)
 
 
 def _output(layer: Layer, sources: list[Tensor], x: np.ndarray) -> Tensor:

@@ -1,7 +1,8 @@
 /* In integers: between the first and the last layer there is no float.
 
    The arena holds bytes.  A layer's value is scale * (byte - zero); zero is 0, behind a rectifier, or 128.  Weights are
-   int8, sums int32: at the export it was looked at that none can leave 32 bits. */
+   int8, sums int32: at the export it was looked at that none can leave 32 bits.  The arena needs no alignment, and
+   UNET_SIMD changes nothing. */
 typedef uint8_t unet_number; /* of the arena */
 
 /* An output channel's sum begins with the bias; the byte of a sum is sum * multiplier / 2^(32 + shift) + zero. */

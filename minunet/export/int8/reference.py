@@ -62,9 +62,9 @@ def fine(numbers: Numbers) -> np.float32:
 
 def quantized(x: np.ndarray, numbers: Numbers) -> np.ndarray:
     with np.errstate(over="ignore", invalid="ignore"):
-        t = np.asarray(x, np.float32) * fine(numbers)
+        product = np.asarray(x, np.float32) * fine(numbers)
     limit = np.float32(2 ** (INPUT_BITS + 8))
-    t = np.trunc(np.where(t > -limit, np.minimum(t, limit), -limit)).astype(np.int64)  # NaN goes to -limit
+    t = np.where(product > -limit, np.minimum(product, limit), -limit).astype(np.int64)  # truncated; NaN is -limit
     return clamped((t + ((2 * numbers.zero + 1) << (INPUT_BITS - 1))) >> INPUT_BITS)
 
 

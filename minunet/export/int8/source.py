@@ -27,7 +27,7 @@ def c_source(
 ) -> str:
     """The file; apart: without the weights, which the caller hands over."""
     sizes = floats.sizes(model, network, plan.numbers, weights.numbers.nbytes)
-    sizes["UNET_FINE"] = f"{floats.literal(reference.fine(integers[0]))} /* 2^16 steps of an input's byte */"
+    sizes["UNET_FINE"] = f"{floats.literal(float(reference.fine(integers[0])))} /* 2^16 steps of an input's byte */"
     parts = [floats.head(network, sizes), _weights(weights, apart), _layers(network, integers, plan, weights)]
     parts += [_constants(network, integers), _code("rows.c")]
     if floats.resizes(network):

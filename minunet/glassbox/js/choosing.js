@@ -9,9 +9,15 @@ function scaled(x, factors) {
   return y;
 }
 
+function positive(data) {
+  const passes = new Uint8Array(data.length);
+  for (let k = 0; k < data.length; k++) passes[k] = data[k] > 0 ? 1 : 0;
+  return passes;
+}
+
 export const relu = {
   forward(node, [x], parameters, state) {
-    const passes = state.held ? state.held.passes : Uint8Array.from(x.data, (value) => (value > 0 ? 1 : 0));
+    const passes = state.held ? state.held.passes : positive(x.data);
     state.keep({ passes });
     return scaled(x, passes);
   },

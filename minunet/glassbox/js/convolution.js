@@ -15,61 +15,74 @@ function padded(x, margin) {
   return y;
 }
 
-// Every row of y and, for each row i of the kernel, the row of the padded x that it reads: visit(tap, x, y), where
-// tap is the place of weight[o, c, i, 0], and x and y are those of the first numbers.
+// Every row of y with every channel of the padded x that it is made of: visit(tap, x, y), where tap is the place of
+// weight[o, c, 0, 0], and x and y are those of the first numbers.
 function eachRow(x, y, kernel, visit) {
   const [n, channels, height, width] = x.shape;
   const [, outputs, rows, columns] = y.shape;
   for (let image = 0; image < n; image++)
     for (let o = 0; o < outputs; o++)
-      for (let c = 0; c < channels; c++)
-        for (let i = 0; i < kernel; i++) {
-          const tap = ((o * channels + c) * kernel + i) * kernel;
-          const from = ((image * channels + c) * height + i) * width;
-          const to = (image * outputs + o) * rows * columns;
-          for (let h = 0; h < rows; h++) visit(tap, from + h * width, to + h * columns);
-        }
+      for (let c = 0; c < channels; c++) {
+        const tap = (o * channels + c) * kernel * kernel;
+        const from = (image * channels + c) * height * width;
+        const to = (image * outputs + o) * rows * columns;
+        for (let h = 0; h < rows; h++) visit(tap, from + h * width, to + h * columns);
+      }
 }
 
-// y[n,o,h,w] += sum over c, i, j of x[n,c,h+i,w+j] weight[o,c,i,j], x padded; three taps of a row at once.
+// y[n,o,h,w] += sum over c, i, j of x[n,c,h+i,w+j] weight[o,c,i,j], x padded; the nine taps of a kernel of 3 at once.
 function correlate(x, weight, y) {
   const kernel = weight.shape[2];
-  const length = y.shape[3];
+  const [width, length] = [x.shape[3], y.shape[3]];
   const [from, to, w] = [x.data, y.data, weight.data];
   eachRow(x, y, kernel, kernel === 3
     ? (tap, xStart, yStart) => {
       const [a, b, c] = [w[tap], w[tap + 1], w[tap + 2]];
-      for (let k = 0; k < length; k++)
-        to[yStart + k] += a * from[xStart + k] + b * from[xStart + k + 1] + c * from[xStart + k + 2];
+      const [d, e, f] = [w[tap + 3], w[tap + 4], w[tap + 5]];
+      const [p, q, r] = [w[tap + 6], w[tap + 7], w[tap + 8]];
+      for (let k = 0; k < length; k++) {
+        const one = xStart + k;
+        const two = one + width;
+        const three = two + width;
+        to[yStart + k] += a * from[one] + b * from[one + 1] + c * from[one + 2] + d * from[two] + e * from[two + 1] +
+          f * from[two + 2] + p * from[three] + q * from[three + 1] + r * from[three + 2];
+      }
     }
-    : (tap, xStart, yStart) => {
-      for (let j = 0; j < kernel; j++)
-        for (let k = 0; k < length; k++) to[yStart + k] += w[tap + j] * from[xStart + j + k];
-    });
+    : (tap, xStart, yStart) => eachTap(kernel, width, (one, place) => {
+      for (let k = 0; k < length; k++) to[yStart + k] += w[tap + one] * from[xStart + place + k];
+    }));
 }
 
 // dw[o,c,i,j] += sum over n, h, w of g[n,o,h,w] x[n,c,h+i,w+j], x padded.
 function correlateWeights(x, g, dw) {
   const kernel = dw.shape[2];
-  const length = g.shape[3];
+  const [width, length] = [x.shape[3], g.shape[3]];
   const [from, upstream, sums] = [x.data, g.data, dw.data];
   eachRow(x, g, kernel, kernel === 3
     ? (tap, xStart, yStart) => {
-      let [a, b, c] = [0, 0, 0];
-      for (let k = 0; k < length; k++) {
-        const value = upstream[yStart + k];
-        a += value * from[xStart + k];
-        b += value * from[xStart + k + 1];
-        c += value * from[xStart + k + 2];
+      for (let i = 0; i < 3; i++) {
+        let [a, b, c] = [0, 0, 0];
+        const start = xStart + i * width;
+        for (let k = 0; k < length; k++) {
+          const value = upstream[yStart + k];
+          a += value * from[start + k];
+          b += value * from[start + k + 1];
+          c += value * from[start + k + 2];
+        }
+        sums[tap + 3 * i] += a;
+        sums[tap + 3 * i + 1] += b;
+        sums[tap + 3 * i + 2] += c;
       }
-      sums[tap] += a;
-      sums[tap + 1] += b;
-      sums[tap + 2] += c;
     }
-    : (tap, xStart, yStart) => {
-      for (let j = 0; j < kernel; j++)
-        for (let k = 0; k < length; k++) sums[tap + j] += upstream[yStart + k] * from[xStart + j + k];
-    });
+    : (tap, xStart, yStart) => eachTap(kernel, width, (one, place) => {
+      for (let k = 0; k < length; k++) sums[tap + one] += upstream[yStart + k] * from[xStart + place + k];
+    }));
+}
+
+// Every tap of a kernel: its number, and where it reads from the first number on.
+function eachTap(kernel, width, visit) {
+  for (let i = 0; i < kernel; i++)
+    for (let j = 0; j < kernel; j++) visit(i * kernel + j, i * width + j);
 }
 
 // weight (O, C, k, k) -> (C, O, k, k), every kernel turned by 180 degrees: what the way back correlates g with.
@@ -115,8 +128,9 @@ export const conv2d = {
   },
 };
 
-// Every pixel of a channel of x paints its own s x s patch of a channel of y: visit(tap, x, y) for each pair.
-function eachPainted(xShape, outputs, stride, visit) {
+// Every pixel of a channel of x paints its own s x s patch of a channel of y. visit(tap, x, y) for every row of x and each
+// of the taps; y[n,o,sh+i,sw+j] lies at y + s w.
+function eachPaintedRow(xShape, outputs, stride, visit) {
   const [n, channels, height, width] = xShape;
   for (let image = 0; image < n; image++)
     for (let o = 0; o < outputs; o++)
@@ -125,9 +139,8 @@ function eachPainted(xShape, outputs, stride, visit) {
           for (let j = 0; j < stride; j++) {
             const tap = ((c * outputs + o) * stride + i) * stride + j;
             for (let h = 0; h < height; h++) {
-              const x = ((image * channels + c) * height + h) * width;
-              const y = ((image * outputs + o) * stride * height + stride * h + i) * stride * width + j;
-              for (let k = 0; k < width; k++) visit(tap, x + k, y + stride * k);
+              const from = ((image * channels + c) * height + h) * width;
+              visit(tap, from, ((image * outputs + o) * stride * height + stride * h + i) * stride * width + j);
             }
           }
 }
@@ -135,17 +148,28 @@ function eachPainted(xShape, outputs, stride, visit) {
 export const conv_transpose2d = {
   forward(node, [x], { weight, bias }) {
     const [, outputs, stride] = weight.shape;
-    const y = zeros([x.shape[0], outputs, stride * x.shape[2], stride * x.shape[3]]);
+    const width = x.shape[3];
+    const y = zeros([x.shape[0], outputs, stride * x.shape[2], stride * width]);
     addBias(y, bias);
-    eachPainted(x.shape, outputs, stride, (tap, from, to) => { y.data[to] += weight.data[tap] * x.data[from]; });
+    const [from, to, w] = [x.data, y.data, weight.data];
+    eachPaintedRow(x.shape, outputs, stride, (tap, xStart, yStart) => {
+      for (let k = 0; k < width; k++) to[yStart + stride * k] += w[tap] * from[xStart + k];
+    });
     return y;
   },
   backward(node, g, [x], { weight }) {
     const [, outputs, stride] = weight.shape;
+    const width = x.shape[3];
     const [dx, dw] = [zerosLike(x), zerosLike(weight)];
-    eachPainted(x.shape, outputs, stride, (tap, from, to) => {
-      dx.data[from] += weight.data[tap] * g.data[to];
-      dw.data[tap] += x.data[from] * g.data[to];
+    const [from, upstream, w, share, sums] = [x.data, g.data, weight.data, dx.data, dw.data];
+    eachPaintedRow(x.shape, outputs, stride, (tap, xStart, yStart) => {
+      let sum = 0;
+      for (let k = 0; k < width; k++) {
+        const value = upstream[yStart + stride * k];
+        share[xStart + k] += w[tap] * value;
+        sum += from[xStart + k] * value;
+      }
+      sums[tap] += sum;
     });
     return { inputs: [dx], parameters: { weight: dw, bias: channelSums(g) } };
   },

@@ -2,11 +2,13 @@
 
 import { TOLERANCE, open, verdict } from "./box.js";
 import { formula } from "./formulas.js";
+import { pixelFactor } from "./losses.js";
 import { offset } from "./tensors.js";
 import { Work } from "./work.js";
 import { Breaking } from "./breaking.js";
 import { Chart } from "./chart.js";
 import { Maps } from "./maps.js";
+import { Recorded } from "./recorded.js";
 import { Stepping } from "./stepping.js";
 import { Terms } from "./terms.js";
 import { make } from "./make.js";
@@ -52,7 +54,7 @@ class App {
     this.training = contents.mode === "train";
     this.edits = [];
     this.trail = [];
-    this.chosen = { kind: "values", name: "final_conv", index: [0, 0, 0, 0] };
+    this.chosen = null;
     this.chart = new Chart(byId("chart"), open(contents, this.training).nodes, (name) => this.chooseInChart(name));
     this.maps = new Maps(byId("maps"), (kind, index) => this.choose(kind, this.chosen.name, index));
     this.terms = new Terms(byId("formula"), (kind, name, index) => this.choose(kind, name, index));
@@ -88,6 +90,7 @@ class App {
     const before = this.run?.values.loss.data[0];
     const found = await this.asker.ask({ task: "compute", training: this.training, edits: this.edits });
     this.run = { nodes, ...found };
+    this.chosen ??= { kind: "values", name: "final_conv", index: [0, 0, ...(this.contents.pixel ?? this.worstPixel())] };
     const loss = found.values.loss.data[0];
     const change = before === undefined ? "" : `, loss changed by ${shown(loss - before)}`;
     byId("loss").textContent = shown(loss);
@@ -98,6 +101,16 @@ class App {
     this.breaking.clear();
     this.stepping.start(this.run);
     this.show();
+  }
+
+  // The pixel of the first image whose share of the cross entropy is largest; the middle where there is none.
+  worstPixel() {
+    const [, , height, width] = this.run.values.final_conv.shape;
+    const node = this.run.nodes.find(({ op }) => op === "cross_entropy" || op === "bce_with_logits");
+    if (!node) return [height >> 1, width >> 1];
+    const shares = Array.from(this.run.kept[node.name].each.subarray(0, height * width), (loss, k) => loss * pixelFactor(node, k));
+    const worst = shares.indexOf(Math.max(...shares));
+    return [Math.floor(worst / width), worst % width];
   }
 
   // The page's numbers beside those of the Python run; after an edit there are none to compare with.
@@ -222,7 +235,6 @@ class App {
 
 export function start() {
   const contents = JSON.parse(byId("contents").textContent);
-  const app = new App(contents, byId("arithmetic").textContent);
-  if (contents.pixel) app.chosen.index = [0, 0, ...contents.pixel];
-  app.compute();
+  if (contents.recording) new Recorded(contents).start();
+  else new App(contents, byId("arithmetic").textContent).compute();
 }

@@ -3,6 +3,7 @@
 import { FAULTS } from "./faults.js";
 import { largest } from "./tensors.js";
 import { draw } from "./colors.js";
+import { scaleOf } from "./maps.js";
 import { make } from "./make.js";
 import { count, shown } from "./words.js";
 import { placeIn, planeOf } from "./planes.js";
@@ -79,7 +80,7 @@ export class Breaking {
       const frame = make("div", { className: "frame" }, canvas);
       frame.style.aspectRatio = `${width} / ${height}`;
       draw(canvas, data, start, height, width, most);
-      this.pair.append(make("figure", {}, make("figcaption", {}, `${title} gradient of ${name}, at [${index.join(", ")}]: ${value}`), frame));
+      this.pair.append(make("figure", {}, make("figcaption", {}, `${title} gradient of ${name}, at [${index.join(", ")}]: ${value}`), frame, scaleOf(most)));
     }
   }
 }

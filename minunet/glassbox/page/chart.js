@@ -44,7 +44,8 @@ export class Chart {
     for (const [name, { canvases, shape }] of this.buttons) {
       const tensors = [run.values[name], run.gradients[name]];
       const { height, width } = planeOf(tensors[0].shape);
-      shape.textContent = tensors[0].shape.length ? tensors[0].shape.slice(1).join(" × ") : "one number";
+      const full = tensors[0].full ?? tensors[0].shape; // pictures of a recording may be smaller
+      shape.textContent = full.length ? full.slice(1).join(" × ") : "one number";
       tensors.forEach((tensor, k) => {
         draw(canvases[k], tensor.data, 0, height, width, largest(tensor.data.subarray(0, height * width)));
       });

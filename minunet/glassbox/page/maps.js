@@ -9,6 +9,14 @@ import { placeIn, planeOf, withPlace } from "./planes.js";
 const STEPS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 const TITLES = { values: "value", gradients: "gradient of the loss" };
 
+// What the colours stand for, from -most to most.
+export function scaleOf(most) {
+  const bar = make("div", { className: "bar", "aria-hidden": "true" });
+  bar.style.background = SCALE;
+  const bounds = [-most, 0, most].map((value) => make("span", {}, shown(value)));
+  return make("div", {}, bar, make("div", { className: "bounds" }, ...bounds));
+}
+
 export class Maps {
   // choose(kind, index) is called when the user picks an element.
   constructor(place, choose) {
@@ -20,15 +28,13 @@ export class Maps {
   build(kind) {
     const canvas = make("canvas", { tabIndex: 0, role: "img" });
     const cursor = make("span", { className: "cursor", "aria-hidden": "true" });
-    const bounds = [make("span"), make("span"), make("span")];
-    const bar = make("div", { className: "bar", "aria-hidden": "true" });
-    bar.style.background = SCALE;
+    const scale = scaleOf(0);
     const figure = make("figure", {}, make("figcaption", {}, TITLES[kind]),
-      make("div", { className: "frame" }, canvas, cursor), bar, make("div", { className: "bounds" }, ...bounds));
+      make("div", { className: "frame" }, canvas, cursor), scale);
     canvas.addEventListener("click", (event) => this.clicked(kind, event));
     canvas.addEventListener("keydown", (event) => this.moved(kind, event));
     this.place.append(figure);
-    return { figure, canvas, cursor, bounds };
+    return { figure, canvas, cursor, scale };
   }
 
   clicked(kind, event) {
@@ -54,7 +60,7 @@ export class Maps {
     this.index = index;
     const { height, width } = planeOf(this.shape);
     const { start, row, column } = placeIn(this.shape, index);
-    for (const [other, { figure, canvas, cursor, bounds }] of Object.entries(this.maps)) {
+    for (const [other, { figure, canvas, cursor, scale }] of Object.entries(this.maps)) {
       const tensor = run[other][name];
       figure.hidden = !tensor;
       if (!tensor) continue;
@@ -66,7 +72,7 @@ export class Maps {
       Object.assign(cursor.style, { left: `${(100 * column) / width}%`, top: `${(100 * row) / height}%`,
         width: `${100 / width}%`, height: `${100 / height}%` });
       figure.classList.toggle("chosen", other === kind);
-      [-most, 0, most].forEach((value, k) => { bounds[k].textContent = shown(value); });
+      scale.replaceChildren(...scaleOf(most).childNodes);
     }
   }
 }

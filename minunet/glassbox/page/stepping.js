@@ -11,10 +11,10 @@ export class Stepping {
     this.follow = follow;
     this.kind = make("select", { id: "stepper", onchange: () => this.choose(this.kind.value) });
     this.note = make("p", { role: "status" });
-    const body = make("div");
-    this.frame = new Frame(body);
-    this.body = body;
-    place.append(make("p", {}, make("label", {}, "take apart ", this.kind)), this.note, body);
+    this.updates = make("button", { type: "button", onclick: () => this.update() }, "compute three updates");
+    this.body = make("div");
+    this.frame = new Frame(this.body);
+    place.append(make("p", {}, make("label", {}, "take apart ", this.kind)), this.note, this.updates, this.body);
   }
 
   // A new run: which steppers there are, and no updates computed.
@@ -44,18 +44,19 @@ export class Stepping {
   show() {
     const [kind, name] = [this.kind.value, this.name];
     const fits = STEPPERS[kind].fits(this.run, name);
+    const waits = kind === "sgd" && !this.rounds.has(name);
     this.frame.stop();
     this.note.textContent = fits ? `at the chosen element of ${name}` : `${name} has no stepper of its own: choose another above.`;
-    this.body.hidden = !fits || (kind === "sgd" && !this.rounds.has(name));
-    if (!fits) return;
-    if (kind === "sgd" && !this.rounds.has(name)) this.wait(name);
-    else this.frame.show(STEPPERS[kind].make(this.run, name, this.index, this.rounds.get(name)), STEPPERS[kind].about);
+    this.updates.hidden = !fits || !waits;
+    this.body.hidden = !fits || waits;
+    if (fits && !waits) this.frame.show(STEPPERS[kind].make(this.run, name, this.index, this.rounds.get(name)), STEPPERS[kind].about);
   }
 
-  async wait(name) {
-    const { run, rounds } = this;
+  // Whole passes, so that they are computed when they are asked for.
+  async update() {
+    const { name, run, rounds } = this;
     this.note.textContent = "computing three updates …";
     rounds.set(name, await this.descend(name));
-    if (run === this.run && name === this.name && this.kind.value === "sgd") this.show();
+    if (run === this.run) this.show();
   }
 }
