@@ -214,16 +214,17 @@ def batch_norm(draw, n, c, h, w, relu):
     yield Call("backward_input", dict(grad=grad, **steps, mean_grad=g1, mean_grad_xhat=g2), draw.out(n, c, h, w), **few)
 
 
-def resize(draw, n, c, h, w, to_h, to_w):
+def resize(draw, n, c, h, w, to_h, to_w, corners):
     powers_of_two = all(size & (size - 1) == 0 and max(a, b) % min(a, b) == 0
                         for a, b in ((h, to_h), (w, to_w)) for size in [max(a, b) // min(a, b)])  # fmt: skip
     allowed: dict[str, Any]
-    if powers_of_two and draw.values == "integers":
+    if powers_of_two and not corners and draw.values == "integers":
         allowed = {"ulps": 0, "reason": "at scales of 2^k all weights are short binary fractions: exact"}
     else:
         allowed = {"ulps": 8 + 4 * max(h, w, to_h, to_w), "reason": "coordinates as large as the sides are rounded"}
-    yield Call("forward", dict(x=draw(n, c, h, w)), draw.out(n, c, to_h, to_w), **allowed)
-    yield Call("adjoint", dict(grad=draw(n, c, to_h, to_w)), draw.out(n, c, h, w), **allowed)
+    how = dict(align_corners=bool(corners))
+    yield Call("forward", dict(x=draw(n, c, h, w), **how), draw.out(n, c, to_h, to_w), **allowed)
+    yield Call("adjoint", dict(grad=draw(n, c, to_h, to_w), **how), draw.out(n, c, h, w), **allowed)
 
 
 def cross_entropy(draw, n, classes, h, w):
@@ -412,7 +413,7 @@ UP = "    n  c    o   h   w   s  bias"
 POOL = "  n  c    h   w   k"
 IMAGE = " n  c    h   w"
 NORM = "  n  c    h   w   relu"
-RESIZE = "n  c    h   w   to_h to_w"
+RESIZE = "n  c    h   w   to_h to_w  corners"
 PIXELS = "n  classes h  w"
 STEP = "  count   decay nesterov"
 
@@ -490,17 +491,22 @@ CASES: list[Case] = [
            "              4  16   256 256 1",
            "              4  64   64  64  1", purpose="bench"),
     *table("resize", RESIZE,
-           "              1  1    1   1   3    5",
-           "              2  3    5   7   10   14",
-           "              1  2    8   4   4    8",
-           "              1  5    7   11  11   7",
-           "              2  3    10  20  20   41",
-           "              1  4    6   10  12   5",
-           "              1  132  3   4   6    8"),
+           "              1  1    1   1   3    5     0",
+           "              2  3    5   7   10   14    0",
+           "              1  2    8   4   4    8     0",
+           "              1  5    7   11  11   7     0",
+           "              2  3    10  20  20   41    0",
+           "              1  4    6   10  12   5     0",
+           "              1  132  3   4   6    8     0",
+           "              1  3    1   4   5    1     1",
+           "              2  3    5   7   10   14    1",
+           "              1  36   6   10  12   5     1"),
     *table("resize", RESIZE,
-           "              3  37   60  70  101  103", purpose="large"),
+           "              3  37   60  70  101  103   0",
+           "              2  19   60  70  120  140   1", purpose="large"),
     *table("resize", RESIZE,
-           "              4  16   128 128 256  256", purpose="bench"),
+           "              4  16   128 128 256  256   0",
+           "              4  16   128 128 256  256   1", purpose="bench"),
     *table("cross_entropy", PIXELS,
            "              1  1       1  1",
            "              2  2       5  7",

@@ -374,16 +374,17 @@ def _margin(inner: Sequence[int], outer: Sequence[int]) -> tuple[int, int, int, 
     return top, outer[0] - inner[0] - top, left, outer[1] - inner[1] - left
 
 
-def resize(x: Any, size: Sequence[int], out: Array | None = None) -> Tensor:
-    """Bilinear interpolation to `size` = (h, w), half-pixel centres (PyTorch's align_corners=False).
+def resize(x: Any, size: Sequence[int], out: Array | None = None, align_corners: bool = False) -> Tensor:
+    """Bilinear interpolation to `size` = (h, w), half-pixel centres; align_corners: outer pixels stay where they are.
 
+    As in PyTorch.  Pixel h looks at (h + 1/2) in / out - 1/2, with align_corners at h (in - 1) / (out - 1).
     Linear in x: y = A x, with the matrix A of interpolation weights, so dL/dx = A^T g.
     """
     (x,) = _operands("resize", x)
     old = x.shape[2:]
     h, w = size
-    y = kernels.resize.forward(x.data, (h, w), out=out)
-    return record("resize", y, (x,), (lambda g: kernels.resize.adjoint(g, old),))
+    y = kernels.resize.forward(x.data, (h, w), out=out, align_corners=align_corners)
+    return record("resize", y, (x,), (lambda g: kernels.resize.adjoint(g, old, align_corners=align_corners),))
 
 
 # --------------------------------------------------------------------------------------- outputs and losses

@@ -152,7 +152,10 @@ _WITH_KERNEL: dict[str, Callable[[dict, dict], Any]] = {
     "max_pool2d": lambda sizes, calls: [(F.max_pool2d, *calls["forward"].values())],
     "relu": lambda sizes, calls: [(F.relu, *calls["forward"].values())],
     "resize": lambda sizes, calls: [
-        (partial(F.resize, size=(sizes["to_h"], sizes["to_w"])), *calls["forward"].values())
+        (
+            partial(F.resize, size=(sizes["to_h"], sizes["to_w"]), align_corners=bool(sizes["corners"])),
+            calls["forward"]["x"],
+        )
     ],
     "batch_norm": _batch_norm,
     "cross_entropy": _cross_entropy,

@@ -7,6 +7,8 @@ dotted names in `state_dict` are the names of these attributes, as in PyTorch.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,21 @@ from . import functional as F
 from . import kernels
 from .autograd import Array, Tensor
 from .display import objects as display
+
+_drawn = ContextVar("drawn", default=True)
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Within this block new weights hold whatever memory held: for a network whose state is loaded right behind it.
+
+    Drawing takes time, and memory that nobody has written takes no room.
+    """
+    token = _drawn.set(False)
+    try:
+        yield
+    finally:
+        _drawn.reset(token)
 
 
 class Module:
@@ -174,7 +191,8 @@ class ModuleList(Sequential):
 def normal(rng: np.random.Generator, shape: tuple[int, ...], incoming: int, dtype: Any) -> Tensor:
     """A weight from N(0, sqrt(2 / n)), n = nodes that feed one output; relu keeps the variance so (He et al., 2015)."""
     weight = np.empty(shape, dtype)
-    for part in weight:  # the numbers are drawn in float64: one part after the other takes less memory
+    # The numbers are drawn in float64: one part after the other takes less memory.
+    for part in weight if _drawn.get() else ():
         part[...] = rng.standard_normal(part.shape) * np.sqrt(2 / incoming)
     return Tensor(weight, requires_grad=True)
 
@@ -253,6 +271,13 @@ class ReLU(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x)
+
+
+class Upsample(Module):
+    """Twice as high and as wide by `F.resize`, outer pixels on each other; no parameters."""
+
+    def forward(self, x: Tensor, out: Any = None) -> Tensor:
+        return F.resize(x, (2 * x.shape[2], 2 * x.shape[3]), out=out, align_corners=True)
 
 
 class Dropout(Module):

@@ -6,6 +6,7 @@ the input.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,25 +16,29 @@ from . import functional as F
 from . import kernels
 from .autograd import Array, Tensor, grad_enabled
 from .display import objects as display
-from .nn import BatchNorm2d, Conv2d, ConvTranspose2d, Dropout, Module, ModuleList, ReLU, Sequential
+from .nn import BatchNorm2d, Conv2d, ConvTranspose2d, Dropout, Module, ModuleList, ReLU, Sequential, Upsample
 
 if TYPE_CHECKING:
     from .data import Coding, Preprocessing
 
 
+UPS = ("transpose", "bilinear")
 SKIP_FITS = {"resize": F.resize, "pad": F.center_pad}
 MANY = 16  # times as many channels out as in, and a convolution is computed once more rather than kept
 
 
 class DoubleConv(Module):
-    """Two 3 x 3 convolutions, each followed by batch norm (if any) and relu; at the end dropout (if any)."""
+    """Two 3 x 3 convolutions, each followed by batch norm (if any) and relu; at the end dropout (if any).
 
-    def __init__(self, in_channels, out_channels, padding, norm, dropout, rng, dtype) -> None:
+    middle: channels between the two; default: as many as go out.
+    """
+
+    def __init__(self, in_channels, out_channels, padding, norm, dropout, rng, dtype, middle=None) -> None:
         layers: list[Module] = []
-        for channels in (in_channels, out_channels):
-            layers.append(Conv2d(channels, out_channels, 3, padding, bias=norm is None, rng=rng, dtype=dtype))
+        for inputs, outputs in pairwise([in_channels, middle or out_channels, out_channels]):
+            layers.append(Conv2d(inputs, outputs, 3, padding, bias=norm is None, rng=rng, dtype=dtype))
             if norm == "batch":
-                layers.append(BatchNorm2d(out_channels, dtype=dtype))
+                layers.append(BatchNorm2d(outputs, dtype=dtype))
             layers.append(ReLU())
         if dropout:
             layers.append(Dropout(dropout, rng=rng))
@@ -72,6 +77,9 @@ class UNet(Module):
     norm: None, or "batch" for batch norm after every 3 x 3 convolution, which then has no bias.
     skip_fit: what happens with padding "same" to an up path that is smaller than its skip, since halving dropped a row
         or a column: "resize" to the skip's size (bilinear), or "pad" it with zeros, as another common form does.
+    up: "transpose", an up-convolution 2 x 2 that halves the channels, or "bilinear", interpolation (align_corners) that
+        leaves them; then the convolutions before it do: the bottleneck has as many as the last level, and each double
+        convolution on the way up gives as many as the next skip has.
     dropout: probability of dropping after the deepest level and after the bottleneck, in training only.
     seed: of the weights N(0, sqrt(2 / incoming nodes)), biases 0, and of dropout.
 
@@ -89,6 +97,7 @@ class UNet(Module):
         dtype: Any = np.float32,
         seed: int = 0,
         skip_fit: str = "resize",
+        up: str = "transpose",
     ) -> None:
         features = [_positive("features", f) for f in features]
         in_channels, out_channels = _positive("in_channels", in_channels), _positive("out_channels", out_channels)
@@ -102,12 +111,15 @@ class UNet(Module):
             raise ValueError(f"skip_fit must be 'resize' or 'pad', found {skip_fit!r}")
         if skip_fit != "resize" and padding == "valid":
             raise ValueError(f"skip_fit={skip_fit!r} is for padding 'same': with 'valid' the skips are cropped")
+        if up not in UPS:
+            raise ValueError(f"up must be 'transpose' or 'bilinear', found {up!r}")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, found {dropout}")
         if np.dtype(dtype) not in (np.float32, np.float64):
             raise ValueError(f"dtype must be float32 or float64, found {np.dtype(dtype)}")
         self.in_channels, self.out_channels, self.features = in_channels, out_channels, tuple(features)
-        self.padding, self.norm, self.dropout, self.skip_fit = padding, norm, float(dropout), skip_fit
+        self.padding, self.norm, self.dropout = padding, norm, float(dropout)
+        self.skip_fit, self.up = skip_fit, up
         self.preprocessing: Preprocessing | None = None
         self.coding: Coding | None = None
 
@@ -120,11 +132,12 @@ class UNet(Module):
             downs.append(DoubleConv(channels, f, dropout=dropout * (len(downs) == len(features) - 1), **common))
             channels = f
         self.downs = ModuleList(*downs)
-        self.bottleneck = DoubleConv(channels, 2 * channels, dropout=dropout, **common)
-        channels *= 2
-        for f in reversed(features):
-            ups += [ConvTranspose2d(channels, f, 2, rng=rng, dtype=dtype), DoubleConv(2 * f, f, dropout=0, **common)]
-            channels = f
+        channels = bottleneck_channels(features, up)
+        self.bottleneck = DoubleConv(features[-1], channels, dropout=dropout, **common)
+        for f, outputs in way_up(features, up):
+            ups.append(Upsample() if up == "bilinear" else ConvTranspose2d(channels, f, 2, rng=rng, dtype=dtype))
+            ups.append(DoubleConv(2 * f, outputs, dropout=0, middle=f, **common))
+            channels = outputs
         self.ups = ModuleList(*ups)
         self.final_conv = Conv2d(channels, out_channels, 1, rng=rng, dtype=dtype)
         self.to(devices.current())
@@ -220,9 +233,10 @@ class UNet(Module):
     def architecture(self) -> dict[str, Any]:
         """The constructor's arguments, ready for JSON: UNet(**architecture) has the same layers.
 
-        skip_fit is named only where it is not "resize": what else there is stays as it was before this option.
+        skip_fit and up are named only where they are not the default: what else there is stays as it was before them.
         """
         unusual = {} if self.skip_fit == "resize" else {"skip_fit": self.skip_fit}
+        unusual |= {} if self.up == "transpose" else {"up": self.up}
         return {
             "in_channels": self.in_channels,
             "out_channels": self.out_channels,
@@ -241,6 +255,20 @@ class UNet(Module):
 
     def _repr_html_(self) -> str:
         return display.model_html(self)
+
+
+def bottleneck_channels(features: Sequence[int], up: str) -> int:
+    """How many leave the bottleneck: twice the last level's, or as many where interpolation cannot halve them."""
+    return features[-1] * (1 if up == "bilinear" else 2)
+
+
+def way_up(features: Sequence[int], up: str) -> list[tuple[int, int]]:
+    """(channels of the skip, channels that leave the double convolution) of each level, from the bottom.
+
+    Two times the skip's channels go in, and as many as the skip has are between the two convolutions.
+    """
+    outputs = [features[0], *features[:-1]] if up == "bilinear" else features
+    return list(zip(reversed(features), reversed(outputs), strict=True))
 
 
 def legal_sides(side: int, levels: int) -> list[int]:

@@ -67,7 +67,8 @@ def generated(seed: int) -> tuple[mn.UNet, tuple[int, int]]:
     channels, outputs = int(rng.choice([1, 1, 2, 3])), int(rng.choice([1, 2, 3, 9]))
     norm = [None, "batch"][rng.integers(2)]
     fit = "pad" if padding == "same" and seed % 5 in (2, 3) else "resize"
-    model = mn.UNet(channels, outputs, features, padding=padding, norm=norm, seed=seed, skip_fit=fit)
+    up = "bilinear" if seed % 4 == 0 else "transpose"
+    model = mn.UNet(channels, outputs, features, padding=padding, norm=norm, seed=seed, skip_fit=fit, up=up)
     model.preprocessing = Preprocessing(channels, str(rng.choice(["none", "standardize"])))
     low = 2**levels if padding == "same" else 1
     size = rng.integers(low, low + 40, 2)

@@ -51,6 +51,7 @@ def others(draw):
         sizes |= dict(h=max(h, k), w=max(w, k), k=k)
     elif kernel == "resize":
         sizes |= dict(to_h=draw(st.one_of(st.just(2 * h), SIDES)), to_w=draw(st.one_of(st.just(2 * w), SIDES)))
+        sizes |= dict(corners=draw(st.integers(0, 1)))
     elif kernel == "cross_entropy":
         sizes = dict(n=n, classes=draw(st.integers(1, 20)), h=h, w=w)
     elif kernel == "batch_norm":

@@ -16,7 +16,9 @@ def unet(seed, levels=4, features=8):
     widths = [int(n) for n in rng.integers(1, features + 1, depth)]
     padding, norm = ("same", "valid")[seed % 2], (None, "batch")[seed // 2 % 2]
     channels = int(rng.choice([1, 2, 3])), int(rng.choice([1, 2, 5]))
-    model = mn.UNet(*channels, widths, padding, norm, dropout=rng.choice([0, 0.5]), seed=seed)
+    dropout, fit, up = rng.choice([0, 0.5]), ("resize", "pad")[seed % 3 == 0], ("transpose", "bilinear")[seed % 4 > 1]
+    fit = fit if padding == "same" else "resize"
+    model = mn.UNet(*channels, widths, padding, norm, dropout=dropout, seed=seed, skip_fit=fit, up=up)
     for name, array in model.state_dict().items():
         if name.endswith("running_var"):
             array[...] = rng.uniform(0.2, 4, array.shape)

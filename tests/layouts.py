@@ -37,9 +37,9 @@ class Parameters:
         mean, var = self.get(f"{name}.running_mean", channels), self.get(f"{name}.running_var", channels, 1)
         return F.relu(F.batch_norm(x, weight, bias, mean, var, training=False))
 
-    def double(self, name, x, outputs, bias=False, names=("{}.0", "{}.1", "{}.3", "{}.4")):
+    def double(self, name, x, outputs, bias=False, names=("{}.0", "{}.1", "{}.3", "{}.4"), middle=None):
         first, first_norm, second, second_norm = (part.format(name) for part in names)
-        x = self.norm(first_norm, self.conv(first, x, outputs, bias=bias))
+        x = self.norm(first_norm, self.conv(first, x, middle or outputs, bias=bias))
         return self.norm(second_norm, self.conv(second, x, outputs, bias=bias))
 
 
@@ -56,18 +56,20 @@ def article(p, x, outputs, features):
     return p.conv("final_conv", x, outputs, 1, bias=True)
 
 
-def starred(p, x, outputs, features, bias=False):
-    widths = [*features, 2 * features[-1]]
+def starred(p, x, outputs, features, bias=False, bilinear=False):
+    widths = [*features, features[-1] if bilinear else 2 * features[-1]]
+    above = [features[0], *features[:-1]] if bilinear else features
     skips = [p.double("inc.double_conv", x, features[0], bias)]
     for i, (_, below) in enumerate(pairwise(widths), 1):
         skips.append(p.double(f"down{i}.maxpool_conv.1.double_conv", F.max_pool2d(skips[-1]), below, bias))
     x = skips.pop()
-    for i, feature in enumerate(reversed(features), 1):
-        x, skip = p.up(f"up{i}.up", x, feature), skips.pop()
+    for i, (feature, out) in enumerate(zip(reversed(features), reversed(above), strict=True), 1):
+        skip, doubled = skips.pop(), (2 * x.shape[2], 2 * x.shape[3])
+        x = F.resize(x, doubled, align_corners=True) if bilinear else p.up(f"up{i}.up", x, feature)
         down, across = skip.shape[2] - x.shape[2], skip.shape[3] - x.shape[3]
         rows, columns = (down // 2, down - down // 2), (across // 2, across - across // 2)
         x = np.pad(x.data, ((0, 0), (0, 0), rows, columns))
-        x = p.double(f"up{i}.conv.double_conv", F.concat([skip, x]), feature, bias)
+        x = p.double(f"up{i}.conv.double_conv", F.concat([skip, x]), out, bias, middle=feature)
     return p.conv("outc.conv", x, outputs, 1, bias=True)
 
 

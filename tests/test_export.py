@@ -72,5 +72,5 @@ def test_refused_in_python(model, tmp_path):
 
 def test_targets_know_every_option_of_the_network():
     """A new one has to come to each target, and to generated_unets.py: they would write another network in silence."""
-    known = {"in_channels", "out_channels", "features", "padding", "norm", "dropout", "skip_fit", "dtype", "seed"}
+    known = {"in_channels", "out_channels", "features", "padding", "norm", "dropout", "skip_fit", "up", "dtype", "seed"}
     assert set(inspect.signature(mn.UNet).parameters) == known

@@ -55,12 +55,12 @@ def max_pool2d_loops(x, size=2):
     return y
 
 
-def resize_loops(x, size):
+def resize_loops(x, size, corners=False):
     y = np.zeros((*x.shape[:2], *size))
     for i, j in np.ndindex(*size):
         places = []
         for k, old, new in ((i, x.shape[2], size[0]), (j, x.shape[3], size[1])):
-            s = max(0.0, (k + 0.5) * old / new - 0.5)
+            s = k * (old - 1) / max(new - 1, 1) if corners else max(0.0, (k + 0.5) * old / new - 0.5)
             low = int(s)
             places.append((low, min(low + 1, old - 1), s - low))
         (top, bottom, v), (left, right, u) = places
@@ -185,10 +185,11 @@ def up_case(name, x, weight, bias):
     )  # fmt: skip
 
 
-def resize_case(old, new):
+def resize_case(old, new, corners=False):
     return Case(
-        f"resize {old} to {new}", lambda x: F.resize(x, new), (normal(2, 3, *old),), lambda x: resize_loops(x, new),
-        lambda x: torch_functions().interpolate(x, size=new, mode="bilinear", align_corners=False),
+        f"resize {old} to {new}{', corners aligned' * corners}", lambda x: F.resize(x, new, align_corners=corners),
+        (normal(2, 3, *old),), lambda x: resize_loops(x, new, corners),
+        lambda x: torch_functions().interpolate(x, size=new, mode="bilinear", align_corners=corners),
     )  # fmt: skip
 
 
@@ -264,6 +265,9 @@ CASES = [
     resize_case((10, 10), (161 // 8, 161 // 8)),
     resize_case((7, 1), (3, 5)),
     resize_case((5, 6), (2, 3)),
+    resize_case((3, 4), (6, 8), corners=True),
+    resize_case((1, 5), (4, 1), corners=True),
+    resize_case((7, 10), (5, 21), corners=True),
     Case("softmax", F.softmax, (normal(2, 4, 3, 2),), softmax_formula, lambda x: x.softmax(1)),
     Case("sigmoid", F.sigmoid, (normal(2, 4, 3, 2),), sigmoid_formula, lambda x: x.sigmoid()),
     # e: the loss of every pixel, unweighted.
@@ -393,13 +397,14 @@ def test_resize_to_the_same_size_changes_nothing(backend):
 
 @pytest.mark.parametrize("old, new", [((80, 80), (161, 161)), ((160, 22), (161, 23)), ((12, 12), (24, 24))])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_resize_of_real_sizes_is_that_of_torch(old, new, dtype, backend):
+@pytest.mark.parametrize("corners", [False, True])
+def test_resize_of_real_sizes_is_that_of_torch(old, new, corners, dtype, backend):
     torch = pytest.importorskip("torch", reason="compares with PyTorch")
     x = normal(1, 2, *old).astype(dtype)
     theirs = torch.from_numpy(x.copy()).requires_grad_()
-    expected = torch.nn.functional.interpolate(theirs, size=new, mode="bilinear", align_corners=False)
+    expected = torch.nn.functional.interpolate(theirs, size=new, mode="bilinear", align_corners=corners)
     ours = mn.Tensor(x, requires_grad=True)
-    y = F.resize(ours, new)
+    y = F.resize(ours, new, align_corners=corners)
     g = normal(1, 2, *new).astype(dtype)
     y.backward(g)
     expected.backward(torch.from_numpy(g))

@@ -39,6 +39,7 @@ def test_the_cases_are_of_all_kinds(found):
     models, subjects = [case[0] for case in found], [case[1] for case in found]
     assert {model.padding for model in models} == {"same", "valid"}
     assert {model.norm for model in models} == {None, "batch"}
+    assert {model.up for model in models} == {"transpose", "bilinear"}
     assert {subject.loss for subject in subjects} == {"bce", "dice", "ce", "ce+dice"}
     assert {len(subject.x) for subject in subjects} == {1, 2}
     assert any(subject.masks for subject in subjects)

@@ -16,6 +16,7 @@ from collections import OrderedDict
 import layouts
 import numpy as np
 import pytest
+import traced
 from torch_files import Global, Storage, Tensor, archive, state_of, streamed, zipped
 
 import minunet as mn
@@ -34,6 +35,7 @@ NETWORKS = {
     "article": (layouts.article, {}, SIZE),
     "starred": (layouts.starred, {}, SIZE),
     "starred, with biases": (layouts.starred, {"bias": True}, SIZE),
+    "starred, bilinear": (layouts.starred, {"bilinear": True}, SIZE),
     "hub": (layouts.hub, {}, (24, 32)),
 }
 each_network = pytest.mark.parametrize("name", NETWORKS)
@@ -88,6 +90,7 @@ def test_every_layout_computes_what_its_network_does(tmp_path, name, write, dtyp
     assert model.dtype == dtype and not model.training
     assert model.features == FEATURES and (model.in_channels, model.out_channels) == (2, 1)
     assert model.skip_fit == ("pad" if name.startswith("starred") else "resize") and model.padding == "same"
+    assert model.up == ("bilinear" if name.endswith("bilinear") else "transpose")
     assert distance(model, x, logits) < within
     mn.save(model, tmp_path / "again.npz")
     assert_same(mn.load(tmp_path / "again.npz"), model.state_dict())
@@ -110,7 +113,13 @@ def test_a_model_file_of_minunet_stays_what_it_is(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "architecture", [{"padding": "valid"}, {"padding": "same"}, {"padding": "same", "skip_fit": "pad"}]
+    "architecture",
+    [
+        {"padding": "valid"},
+        {"padding": "same"},
+        {"padding": "same", "skip_fit": "pad"},
+        {"padding": "same", "up": "bilinear"},
+    ],
 )
 def test_what_a_state_dict_cannot_tell_is_told(tmp_path, architecture):
     model = mn.UNet(1, 2, (2, 3), **architecture)
@@ -129,10 +138,10 @@ def test_two_outputs_behind_a_sigmoid_are_told(tmp_path):
     assert distance(model, x, logits) < 1e-12
 
 
-def test_the_bilinear_variant_is_declined(tmp_path):
+def test_up_convolutions_that_are_missing_do_not_make_a_bilinear_network(tmp_path):
     state, _, _ = run("starred")
     state = {name: array for name, array in state.items() if ".up." not in name}
-    with pytest.raises(FileFormatError, match=r"up path is bilinear interpolation .*bilinear=False"):
+    with pytest.raises(FileFormatError, match=r"bottleneck\.conv\.0\.weight has the shape \(10, 5, 3, 3\) instead"):
         loaded(tmp_path, zipped(state_of(state)))
 
 
@@ -263,12 +272,9 @@ def test_loading_takes_little_more_than_the_model(tmp_path, kind):
     del model, state
     path = tmp_path / "model.pth"
     path.write_bytes(content)
-    tracemalloc.start()
-    try:
+    with traced.peak() as taken:
         mn.load_torch(path)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+        peak = taken()
     assert peak < 4 * len(content) + 2**22
 
 
@@ -528,13 +534,10 @@ def test_hostile_files_are_refused_in_one_sentence(tmp_path, name):
     content, message = HOSTILE[name]
     path = tmp_path / "model.pth"
     path.write_bytes(content)
-    tracemalloc.start()
-    try:
+    with traced.peak() as taken:
         with pytest.raises(FileFormatError, match=message) as caught:
             mn.load_torch(path)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+        peak = taken()
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 700 + len(str(path))
     assert peak < 400_000 + 4 * len(content)

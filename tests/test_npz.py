@@ -8,12 +8,12 @@ import io
 import json
 import pickle
 import struct
-import tracemalloc
 import warnings
 import zipfile
 
 import numpy as np
 import pytest
+import traced
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -279,13 +279,10 @@ def test_hostile_files_are_refused_in_one_sentence(tmp_path, name):
     content, message = HOSTILE[name]
     path = tmp_path / "m.npz"
     path.write_bytes(content)
-    tracemalloc.start()
-    try:
+    with traced.peak() as taken:
         with pytest.raises(FileFormatError, match=message) as caught:
             read_tensors(path)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+        peak = taken()
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 500 + len(str(path))
     assert peak < 200_000 + 5 * len(content)
@@ -294,12 +291,9 @@ def test_hostile_files_are_refused_in_one_sentence(tmp_path, name):
 def test_reading_takes_the_memory_of_the_tensors(tmp_path):
     path = tmp_path / "m.npz"
     write_tensors(path, {f"t{i}": np.zeros(2**18, np.float32) for i in range(8)})
-    tracemalloc.start()
-    try:
+    with traced.peak() as taken:
         tensors, _ = read_tensors(path)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+        peak = taken()
     assert len(tensors) == 8 and peak < 2**20 * 1.2 + path.stat().st_size
 
 

@@ -9,11 +9,11 @@ refuses.
 
 import json
 import struct
-import tracemalloc
 
 import numpy as np
 import pytest
 import safetensors.numpy
+import traced
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -247,25 +247,19 @@ def test_hostile_files_are_refused_in_one_sentence(tmp_path, name):
 def test_refusing_costs_little_memory(tmp_path, name):
     path = tmp_path / "m.safetensors"
     path.write_bytes(HOSTILE[name][0])
-    tracemalloc.start()
-    try:
+    with traced.peak() as taken:
         with pytest.raises(FileFormatError):
             read_tensors(path)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+        peak = taken()
     assert peak < 200_000 + 40 * path.stat().st_size
 
 
 def test_reading_takes_the_memory_of_the_tensors(tmp_path):
     path = tmp_path / "m.safetensors"
     write_tensors(path, {f"t{i}": np.zeros(2**18, np.float32) for i in range(8)})
-    tracemalloc.start()
-    try:
+    with traced.peak() as taken:
         tensors, _ = read_tensors(path)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+        peak = taken()
     assert len(tensors) == 8 and peak < 1.05 * path.stat().st_size
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from golden.cases import ARCHITECTURES, batch, loss, network
 import minunet as mn
 import minunet.functional as F
 from minunet import nn
+from minunet.display.info import info, layers
 from minunet.kernels import arrays
+from minunet.model_files.weights import parameter_shapes
 from minunet.unet import legal_sides
 
 FULL = (64, 128, 256, 512)
@@ -461,6 +464,68 @@ def test_padded_skips_in_architecture_and_messages():
         mn.UNet(skip_fit="crop", padding="same")
     with pytest.raises(ValueError, match="skip_fit='pad' is for padding 'same'"):
         mn.UNet(skip_fit="pad")
+
+
+# -------------------------------------------------------------------------------------- bilinear up path
+
+
+def test_a_bilinear_up_path_is_what_it_says(numpy_backend):
+    """Two levels, written out: doubled maps beside their skips, and channels that fall before the next doubling."""
+    model = mn.UNet(1, 1, (2, 3), padding="same", up="bilinear", dtype=np.float64, seed=1).eval()
+    x = image(1, 1, 8, 12, dtype=np.float64)
+    skips = [model.downs[0](mn.Tensor(x))]
+    skips.append(model.downs[1](F.max_pool2d(skips[0], 2)))
+    y = model.bottleneck(F.max_pool2d(skips[1], 2))
+    for step, channels in enumerate((3, 2)):
+        assert y.shape[1] == channels
+        skip = skips.pop()
+        y = model.ups[2 * step + 1](F.concat([skip, F.resize(y, skip.shape[2:], align_corners=True)]))
+    np.testing.assert_allclose(model(x).data, model.final_conv(y).data, rtol=1e-12, atol=1e-14)
+
+
+def test_the_bilinear_network_of_the_halved_channels():
+    """The most-starred U-Net's, whose parameters are counted there."""
+    model = mn.UNet(3, 2, (64, 128, 256, 512), padding="same", norm="batch", up="bilinear")
+    assert sum(p.data.size for p in model.parameters()) == 17_262_977 + 65 * 1
+    shapes = {name: array.shape for name, array in model.state_dict().items()}
+    assert shapes == parameter_shapes(model.architecture)
+    assert shapes["bottleneck.conv.3.weight"] == (512, 512, 3, 3)
+    assert shapes["ups.1.conv.0.weight"] == (512, 1024, 3, 3) and shapes["ups.1.conv.3.weight"] == (256, 512, 3, 3)
+    assert shapes["ups.7.conv.3.weight"] == (64, 64, 3, 3) and "ups.0.weight" not in shapes
+
+
+@pytest.mark.parametrize("fit", ["resize", "pad"])
+def test_gradients_with_a_bilinear_up_path(fit, backend):
+    options = {"padding": "same", "norm": "batch", "skip_fit": fit, "up": "bilinear", "dtype": np.float64}
+    model = mn.UNet(1, 2, (2, 3), **options, seed=2).train()
+    x = mn.Tensor(image(2, 1, 11, 14, dtype=np.float64), requires_grad=True)
+    g = image(2, 2, 11, 14, dtype=np.float64, seed=1)
+    assert mn.gradcheck(lambda x, *_: F.sum(model(x) * g), x, *model.parameters())
+
+
+def test_a_bilinear_up_path_in_architecture_messages_and_tables():
+    model = mn.UNet(1, 2, (2, 3), padding="same", up="bilinear", seed=1).eval()
+    assert model.architecture["up"] == "bilinear" and "up='bilinear'" in repr(model)
+    assert mn.UNet(**model.architecture).architecture == json.loads(json.dumps(model.architecture))
+    assert "up" not in mn.UNet(1, 2, (2,)).architecture
+    with pytest.raises(ValueError, match="up must be 'transpose' or 'bilinear', found 'nearest'"):
+        mn.UNet(up="nearest")
+    table = layers(model, (16, 20))
+    assert sum(layer.parameters for layer in table) == sum(p.data.size for p in model.parameters())
+    assert [layer.shape for layer in table if layer.kind == "bilinear x2"] == [(3, 8, 10), (2, 16, 20)]
+    assert "bilinear up path" in info(model) and "ups.2" in str(mn.explain(model, (21, 18)))
+
+
+def test_tiles_of_a_bilinear_network_are_near_the_whole_and_say_so():
+    model = mn.UNet(1, 2, (2, 3), padding="same", up="bilinear", seed=3).eval()
+    picture = image(45, 38)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        whole = mn.predict(model, picture)
+        np.testing.assert_allclose(mn.predict(model, picture, tile=48), whole, rtol=0, atol=1e-6)
+    with pytest.warns(UserWarning, match="in tiles this network's numbers differ a little"):
+        tiled = mn.predict(model, picture, tile=16)
+    assert 0 < np.abs(tiled - whole).max() < 0.05
 
 
 def test_padded_skips_in_prediction_and_explanation():

@@ -3,11 +3,11 @@
 import json
 import os
 import pickle
-import tracemalloc
 import zipfile
 
 import numpy as np
 import pytest
+import traced
 
 from minunet.data import Coding, Preprocessing
 from minunet.model_files.tensor_file import DTYPES
@@ -19,6 +19,7 @@ from minunet.model_files.weights import (
     save,
     write_tensors,
 )
+from minunet.nn import Dropout
 from minunet.unet import UNet
 
 SUFFIXES = (".safetensors", ".npz")
@@ -107,9 +108,10 @@ def test_padded_skips_are_remembered_and_checked(tmp_path, suffix):
     save(build(padding="same", skip_fit="pad"), path)
     assert load(path).skip_fit == "pad"
     tensors, metadata = read_tensors(path)
-    for wrong in ('"skip_fit": "crop"', '"skip_fit": ["pad"]', '"skip_fit": "pad", "skip": 1'):
-        write_tensors(path, tensors, {"minunet": metadata["minunet"].replace('"skip_fit": "pad"', wrong)})
-        with pytest.raises(FileFormatError, match=r"the (skip_fit|architecture)"):
+    pad = '"skip_fit": "pad"'
+    for wrong in ('"skip_fit": "crop"', '"skip_fit": ["pad"]', f'{pad}, "up": "mean"', f'{pad}, "skip": 1'):
+        write_tensors(path, tensors, {"minunet": metadata["minunet"].replace(pad, wrong)})
+        with pytest.raises(FileFormatError, match=r"the (skip_fit|up|architecture)"):
             load(path)
     write_tensors(path, tensors, {"minunet": metadata["minunet"].replace('"same"', '"valid"')})
     with pytest.raises(FileFormatError, match="is for padding 'same'"):
@@ -260,13 +262,10 @@ def refuse(path, tensors, description, message):
     """Write the file, see that `load` refuses it, and return the peak of the memory meanwhile."""
     text = description if isinstance(description, str) else json.dumps(description)
     write_tensors(path, tensors, {"minunet": text})
-    tracemalloc.start()
-    try:
+    with traced.peak() as taken:
         with pytest.raises(FileFormatError, match=message) as caught:
             load(path)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+        peak = taken()
     assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
     assert len(str(caught.value)) < 600 + len(str(path))
     return peak
@@ -429,7 +428,7 @@ OTHER_DESCRIPTIONS = {
     "code": (lambda d: {**d, "code": "exit()"}, r"found the description \['architecture', 'code'"),
     "no architecture": (lambda d: {**d, "architecture": None}, "found the architecture None"),
     "another architecture": (
-        with_architecture(lambda a: {**a, "up": "bilinear"}),
+        with_architecture(lambda a: {**a, "pool": "mean"}),
         "found the architecture .* expected the keys dropout, dtype, features",
     ),
     "half an architecture": (
@@ -526,6 +525,14 @@ def test_every_truncation_of_a_model(tmp_path, suffix):
         path.write_bytes(content[:length])
         with pytest.raises(FileFormatError):
             load(path)
+
+
+@both_formats
+def test_a_network_that_is_loaded_draws_no_weights(tmp_path, suffix):
+    """They would take time, and memory beside that of the file's own."""
+    save(build(dropout=0.5), tmp_path / f"m{suffix}")
+    dropout = next(module for module in load(tmp_path / f"m{suffix}").modules() if isinstance(module, Dropout))
+    assert dropout.rng.bit_generator.state == np.random.default_rng(0).bit_generator.state
 
 
 @both_formats

@@ -11,10 +11,10 @@ import torch.nn.functional as TF
 from torch import nn
 
 
-def _double_conv(inputs, outputs, bias=False):
+def _double_conv(inputs, outputs, bias=False, middle=None):
     layers = []
-    for channels in (inputs, outputs):
-        layers += [nn.Conv2d(channels, outputs, 3, padding=1, bias=bias), nn.BatchNorm2d(outputs), nn.ReLU()]
+    for before, after in pairwise([inputs, middle or outputs, outputs]):
+        layers += [nn.Conv2d(before, after, 3, padding=1, bias=bias), nn.BatchNorm2d(after), nn.ReLU()]
     return nn.Sequential(*layers)
 
 
@@ -32,14 +32,18 @@ class Starred(nn.Module):
 
     def __init__(self, inputs, outputs, features, bias=False, bilinear=False):
         super().__init__()
-        widths = [*features, 2 * features[-1]]
+        widths = [*features, features[-1] if bilinear else 2 * features[-1]]
+        given = [features[0], *features[:-1]] if bilinear else features
         self.levels = len(features)
         self.inc = _Named(double_conv=_double_conv(inputs, widths[0], bias))
         for i, (above, below) in enumerate(pairwise(widths), 1):
             double_conv = _Named(double_conv=_double_conv(above, below, bias))
             setattr(self, f"down{i}", _Named(maxpool_conv=nn.Sequential(nn.MaxPool2d(2), double_conv)))
-            up = nn.Upsample(scale_factor=2) if bilinear else nn.ConvTranspose2d(below, above, 2, stride=2)
-            conv = _Named(double_conv=_double_conv(2 * above, above, bias))
+            if bilinear:
+                up = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
+            else:
+                up = nn.ConvTranspose2d(below, above, 2, stride=2)
+            conv = _Named(double_conv=_double_conv(2 * above, given[i - 1], bias, middle=above))
             setattr(self, f"up{self.levels + 1 - i}", _Named(up=up, conv=conv))
         self.outc = _Named(conv=nn.Conv2d(widths[0], outputs, 1))
 

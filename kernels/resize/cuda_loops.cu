@@ -13,20 +13,20 @@ struct Mix {
     real t;
 };
 
-// scale: size_in / size_out.
-__device__ __forceinline__ Mix axis_weights(index p, index size_in, real scale) {
-    const real coordinate = rounded_product(real(p) + real(0.5), scale) - real(0.5);
+// scale: size_in / size_out, and half a pixel of shift; with align_corners (size_in - 1) / (size_out - 1), and none.
+__device__ __forceinline__ Mix axis_weights(index p, index size_in, real scale, real shift) {
+    const real coordinate = rounded_product(real(p) + shift, scale) - shift;
     const real position = coordinate > 0 ? coordinate : real(0);
     const index low = min(index(position), size_in - 1);
     return {low, min(low + 1, size_in - 1), position - real(low)};
 }
 
 // The first output position that reads input position `at` or one behind it: a guess, put right.
-__device__ __forceinline__ index first_reader(index at, index size_in, index size_out, real scale) {
-    const real guess = (real(at) - real(0.5)) / scale - real(0.5);
-    index p = guess > 0 ? min(index(guess), size_out) : 0;
-    while (p > 0 && axis_weights(p - 1, size_in, scale).high >= at) p--;
-    while (p < size_out && axis_weights(p, size_in, scale).high < at) p++;
+__device__ __forceinline__ index first_reader(index at, index size_in, index size_out, real scale, real shift) {
+    const real guess = (real(at) - 1 + shift) / scale - shift;  // infinite or no number where scale is 0
+    index p = guess >= real(size_out) ? size_out : guess > 0 ? index(guess) : 0;
+    while (p > 0 && axis_weights(p - 1, size_in, scale, shift).high >= at) p--;
+    while (p < size_out && axis_weights(p, size_in, scale, shift).high < at) p++;
     return p;
 }
 
@@ -52,12 +52,13 @@ __device__ __forceinline__ void add(Pack& sum, real weight, const Pack& value) {
 // x (N, C, rows, columns) -> y (N, C, height, width).
 extern "C" __global__ void __launch_bounds__(THREADS) forward(
     const real* x, index x_image, index x_row, index x_pixel, real* y, index y_image, index y_row, index y_pixel,
-    index rows, index columns, real row_scale, real column_scale, index height, index width, index pixels,
+    index rows, index columns, real row_scale, real column_scale, real shift, index height, index width, index pixels,
     int channels) {
     const int c = first_channel(), count = channels_of_thread(channels);
     for (index p = first_pixel(); p < pixels; p += pixels_of_grid()) {
         const Pixel at = pixel(p, height, width);
-        const Mix v = axis_weights(at.h, rows, row_scale), u = axis_weights(at.w, columns, column_scale);
+        const Mix v = axis_weights(at.h, rows, row_scale, shift);
+        const Mix u = axis_weights(at.w, columns, column_scale, shift);
         const real* top = x + place({at.n, v.low, 0}, x_image, x_row, x_pixel) + c;
         const real* bottom = x + place({at.n, v.high, 0}, x_image, x_row, x_pixel) + c;
         const index left = u.low * x_pixel, right = u.high * x_pixel;
@@ -71,19 +72,19 @@ extern "C" __global__ void __launch_bounds__(THREADS) forward(
 // looked at it.
 extern "C" __global__ void __launch_bounds__(THREADS) adjoint(
     const real* grad, index grad_image, index grad_row, index grad_pixel, real* gx, index gx_image, index gx_row,
-    index gx_pixel, index rows, index columns, real row_scale, real column_scale, index height, index width,
-    index pixels, int channels) {
+    index gx_pixel, index rows, index columns, real row_scale, real column_scale, real shift, index height,
+    index width, index pixels, int channels) {
     const int c = first_channel(), count = channels_of_thread(channels);
     for (index i = first_pixel(); i < pixels; i += pixels_of_grid()) {
         const Pixel at = pixel(i, height, width);
-        const index first_row = first_reader(at.h, height, rows, row_scale);
+        const index first_row = first_reader(at.h, height, rows, row_scale, shift);
         Pack sum = {};
-        for (index q = first_reader(at.w, width, columns, column_scale); q < columns; q++) {
-            const Mix u = axis_weights(q, width, column_scale);
+        for (index q = first_reader(at.w, width, columns, column_scale, shift); q < columns; q++) {
+            const Mix u = axis_weights(q, width, column_scale, shift);
             if (u.low > at.w) break;
             Pack column = {};
             for (index p = first_row; p < rows; p++) {
-                const Mix v = axis_weights(p, height, row_scale);
+                const Mix v = axis_weights(p, height, row_scale, shift);
                 if (v.low > at.h) break;
                 const index source = place({at.n, p, q}, grad_image, grad_row, grad_pixel) + c;
                 add(column, weight_of(v, at.h), load(grad + source, count));

@@ -6,11 +6,12 @@ from .. import workers
 from ..arrays import pixels, writable_pixels
 from ..jit import serial
 from ..rows import groups, numbers, pixels_of_group, place
-from .reference import axis_weights
+from .reference import weights_of
 
 
-def forward(x, out):
+def forward(x, align_corners, out):
     """As reference.forward."""
+    axis_weights = weights_of(align_corners)
     rows = axis_weights(x.shape[2], out.shape[2], x.dtype)
     columns = axis_weights(x.shape[3], out.shape[3], x.dtype)
     memory, strides = pixels(x)
@@ -21,8 +22,9 @@ def forward(x, out):
         )  # fmt: skip
 
 
-def adjoint(grad, out):
+def adjoint(grad, align_corners, out):
     """As reference.adjoint: every source pixel collects from the output pixels that looked at it."""
+    axis_weights = weights_of(align_corners)
     rows = axis_weights(out.shape[2], grad.shape[2], grad.dtype)
     columns = axis_weights(out.shape[3], grad.shape[3], grad.dtype)
     by_row, by_column = readers(rows, out.shape[2]), readers(columns, out.shape[3])

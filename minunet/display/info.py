@@ -8,7 +8,7 @@ import numpy as np
 
 from minunet.errors import UsageError
 from minunet.prediction.predict import preprocessing_of
-from minunet.unet import MANY, UNet, legal_sides
+from minunet.unet import MANY, UNet, bottleneck_channels, legal_sides, way_up
 
 DEFAULT_SIDE = 572  # the paper's input; a legal side for valid networks of up to 6 levels
 
@@ -60,19 +60,21 @@ class _Walk:
             self.double_conv(f"downs.{level}", count, cropped=self.valid)
             skips.append(self.size)
             self.pool(f"pool {level}")
-        self.double_conv("bottleneck", 2 * features[-1])
-        for i, (count, skip) in enumerate(zip(reversed(features), reversed(skips), strict=True)):
-            self.up_conv(f"ups.{2 * i}", count, skip)
+        up = architecture.get("up", "transpose")
+        self.double_conv("bottleneck", bottleneck_channels(features, up))
+        for i, ((count, outputs), skip) in enumerate(zip(way_up(features, up), reversed(skips), strict=True)):
+            self.up(f"ups.{2 * i}", count, skip, weighted=up == "transpose")
             if not self.valid:
                 self.size = skip  # where it was odd, the result is resized or padded to the skip
             self.channels += count  # the skip, concatenated
-            self.double_conv(f"ups.{2 * i + 1}", count)
+            self.double_conv(f"ups.{2 * i + 1}", outputs, middle=count)
         self.conv("final_conv", architecture["out_channels"], kernel=1, bias=True, plain=True)
 
-    def double_conv(self, name: str, count: int, cropped: bool = False) -> None:
+    def double_conv(self, name: str, count: int, cropped: bool = False, middle: int | None = None) -> None:
         first, second = (0, 3) if self.norm else (0, 2)
-        cheap = not self.norm and count >= MANY * self.channels  # computed once more
-        self.conv(f"{name}.conv.{first}", count, kernel=3, bias=not self.norm, output=0 if cheap else 1)
+        middle = middle or count
+        cheap = not self.norm and middle >= MANY * self.channels  # computed once more
+        self.conv(f"{name}.conv.{first}", middle, kernel=3, bias=not self.norm, output=0 if cheap else 1)
         byte = 0 if self.norm else 1 / 4  # of a float32
         self.conv(f"{name}.conv.{second}", count, kernel=3, bias=not self.norm, output=byte if cropped else 1)
 
@@ -95,13 +97,16 @@ class _Walk:
         self.size = (self.size[0] // 2, self.size[1] // 2)
         self.add(name, "max-pool 2x2", self.channels, 0, 0, 1)
 
-    def up_conv(self, name: str, count: int, skip: tuple[int, int]) -> None:
-        weights = 4 * self.channels * count
+    def up(self, name: str, count: int, skip: tuple[int, int], weighted: bool) -> None:
+        weights = 4 * self.channels * count if weighted else 0
         macs = weights * self.size[0] * self.size[1]
         self.size = (2 * self.size[0], 2 * self.size[1])
         # It is written beside the skip, into an array of the skip's size, or beside a copy of the skip's middle.
         kept = 2 if self.valid else skip[0] * skip[1] / (self.size[0] * self.size[1])
-        self.add(name, "up-conv 2x2", count, weights + count, macs, kept)
+        if weighted:
+            self.add(name, "up-conv 2x2", count, weights + count, macs, kept)
+        else:
+            self.add(name, "bilinear x2", count, 0, 0, kept)
 
     def add(self, name: str, kind: str, count: int, parameters: int, macs: int, kept: float) -> None:
         self.channels = count
@@ -132,6 +137,7 @@ def _header(model: UNet) -> str:
     parts = [
         f"U-Net, features {features}",
         f"padding {shape['padding']}" + (", skips padded" if model.skip_fit == "pad" else ""),
+        *(["bilinear up path"] if model.up == "bilinear" else []),
         f"norm {shape['norm'] or 'none'}",
         f"dropout {shape['dropout']:g}",
         shape["dtype"],

@@ -124,7 +124,10 @@ def _layers(graph: Graph, model: UNet, x: str, size: Sequence[int] | None) -> No
     for step in range(model.levels):
         name, skip = f"ups.{2 * step}", skips.pop()
         up: Any = model.ups[2 * step]
-        x = _weighted(graph, "ConvTranspose", name, x, up.weight, up.bias, strides=[2, 2])
+        if model.up == "bilinear":
+            x = _doubled(graph, name, x)
+        else:
+            x = _weighted(graph, "ConvTranspose", name, x, up.weight, up.bias, strides=[2, 2])
         if model.padding == "valid":
             skip = _cropped(graph, f"skips.{step}", skip, 12 * 2**step - 8)
         else:
@@ -153,6 +156,13 @@ def _weighted(graph: Graph, kind: str, name: str, x: str, weight: Any, bias: Any
     arrays = {"weight": weight.data, "bias": bias.data}
     names = [graph.constant(f"{name}.{part}", to_host(a).astype(np.float32)) for part, a in arrays.items()]
     return graph.add(kind, name, x, *names, **attributes)
+
+
+def _doubled(graph: Graph, name: str, x: str) -> str:
+    """Twice as high and wide, bilinearly, outer pixels on each other."""
+    scales = graph.constant(f"{name}.scales", np.array([2, 2], np.float32))
+    attributes = {"mode": "linear", "coordinate_transformation_mode": "align_corners", "axes": [2, 3]}
+    return graph.add("Resize", name, x, "", scales, **attributes)
 
 
 def _cropped(graph: Graph, name: str, x: str, margin: int) -> str:

@@ -1,11 +1,9 @@
-r"""The .npz format: a zip archive of .npy files, as `np.savez` writes it, read without trust.
+"""The .npz format: a zip archive of .npy files, as `np.savez` writes it, read without trust.
 
 Only stored (not compressed) entries are read, which lie one behind the other and fill the file,
 so that the arrays can never be larger than the file. The metadata is the array "__metadata__":
 the bytes of a JSON text.
 
-Archive:  for each entry a local record (starts with PK\3\4), its name, its data;
-          then for each entry a record of the directory (PK\1\2); at last the end record (PK\5\6).
 Array:    magic and version (8 bytes), the length of the header, the header, raw data.
 """
 
@@ -13,13 +11,12 @@ from __future__ import annotations
 
 import json
 import re
-import struct
-import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
 
+from minunet.model_files import stored_zip
 from minunet.model_files.tensor_file import (
     DTYPES,
     JSON_LIMIT,
@@ -30,15 +27,17 @@ from minunet.model_files.tensor_file import (
     byte_count,
     check_metadata,
     parse_json,
-    read_exactly,
     short,
 )
 
-_LOCAL = struct.Struct("<4s2x2H16x2H")  # flags, method, lengths of name and extra field
-_ENTRY = struct.Struct("<4s2x3H4x3L3H8xL")  # version, flags, method, CRC, sizes, lengths, start
-_END = struct.Struct("<4s4H2LH")  # disk, disk, entries here, entries, bytes, offset, comment
 _UTF8_NAME = 0x800  # the one flag that a stored entry may have
-_ZIP_VERSION = 45  # the one that np.savez asks for
+_KIND = stored_zip.Kind(
+    flags=_UTF8_NAME,
+    gaps=(0,),
+    refused="compressed, encrypted, streamed or of a newer zip; only stored entries are read (np.savez, not "
+    "np.savez_compressed)",
+    remedy=", expected a whole .npz file",
+)
 _SIZE_LIMIT = 2**31 - 2**24  # bytes; larger archives need the zip64 records, which are not read
 
 _SIDE = rb"(?:0|[1-9]\d{0,18})"
@@ -82,60 +81,16 @@ def write(file: BinaryIO, tensors: dict[str, np.ndarray], metadata: dict[str, st
 
 def _entries(file: BinaryIO, size: int) -> Iterator[tuple[str, bytearray]]:
     """(name, content) of every entry; they must fill the file from its first byte, without gaps."""
-    count, length, directory_at = _directory(file, size)
-    directory = read_exactly(file, length)
-    record, position = 0, 0
-    for _ in range(count):
-        if length - record < _ENTRY.size or not directory.startswith(b"PK\1\2", record):
-            raise FileFormatError("the zip directory is damaged")
-        fields = _ENTRY.unpack_from(directory, record)
-        _, version, flags, method, crc, packed, unpacked, *lengths, start = fields
-        name = bytes(directory[record + _ENTRY.size :][: lengths[0]])
-        record += _ENTRY.size + sum(lengths)
-        if method != 0 or packed != unpacked or flags & ~_UTF8_NAME or version > _ZIP_VERSION:
-            raise FileFormatError(
-                f"the entry {short(name)} is compressed, encrypted, streamed or of a newer zip; "
-                "only stored entries are read (np.savez, not np.savez_compressed)"
-            )
-        start_of_data = _skip_local_record(file, position, name) if start == position else size
-        position = start_of_data + unpacked
-        if position > directory_at:
-            raise FileFormatError(f"the entry {short(name)} does not lie where the zip directory says")
-        file.seek(start_of_data)
-        content = read_exactly(file, unpacked)
-        if zlib.crc32(content) != crc:
-            raise FileFormatError(f"the entry {short(name)} is damaged: its checksum differs")
-        yield _text(name), content
-    if position != directory_at or record != length:
+    entries, directory_at = stored_zip.directory(file, size, _KIND)
+    end = 0
+    for entry in entries:
+        start = stored_zip.start_of_data(file, entry, _KIND) if entry.place == end else size
+        end = start + entry.size
+        if end > directory_at:
+            raise FileFormatError(f"the entry {short(entry.name)} does not lie where the zip directory says")
+        yield _text(entry.name), stored_zip.data(file, entry, start)
+    if end != directory_at:
         raise FileFormatError("the zip directory does not match the entries before it")
-
-
-def _directory(file: BinaryIO, size: int) -> tuple[int, int, int]:
-    """The number of entries, the length and the offset of the directory, where `file` is then."""
-    start = file.read(8)
-    file.seek(max(0, size - _END.size))
-    end = file.read()
-    if len(end) == _END.size and end.startswith(b"PK\5\6"):
-        _, disk, first, here, count, length, offset, comment = _END.unpack(end)
-        whole = disk == first == comment == 0 and here == count
-        if whole and offset + length + _END.size == size:
-            file.seek(offset)
-            return count, length, offset
-    raise FileFormatError(
-        f"found {size} bytes that start with {short(start)} and do not end like a zip archive of "
-        "less than 4 GB without a comment, expected a whole .npz file"
-    )
-
-
-def _skip_local_record(file: BinaryIO, position: int, name: bytes) -> int:
-    """Where the data of the entry at `position` start: behind its own copy of the name."""
-    file.seek(position)
-    record = file.read(_LOCAL.size)
-    if len(record) == _LOCAL.size and record.startswith(b"PK\3\4"):
-        _, flags, method, name_length, extra_length = _LOCAL.unpack(record)
-        if method == 0 and not flags & ~_UTF8_NAME and file.read(name_length) == name:
-            return position + _LOCAL.size + name_length + extra_length
-    raise FileFormatError(f"the entry {short(name)} does not match the zip directory")
 
 
 def _text(name: bytes) -> str:

@@ -29,7 +29,8 @@ from minunet.data.preprocessing import Preprocessing
 from minunet.files import atomic_write
 from minunet.model_files import boxed, compact, npz, safetensors
 from minunet.model_files.tensor_file import DTYPES, METADATA, FileFormatError, parse_json, short
-from minunet.unet import UNet
+from minunet.nn import undrawn
+from minunet.unet import UPS, UNet, bottleneck_channels, way_up
 
 __all__ = [
     "FileFormatError",
@@ -117,7 +118,8 @@ def build(description: Any, tensors: dict[str, np.ndarray]) -> UNet:
     architecture = description["architecture"]
     if "stored" in description:
         tensors = compact.widen(tensors, description["stored"])
-    model = UNet(**architecture)
+    with undrawn():
+        model = UNet(**architecture)
     dtype = np.dtype(architecture["dtype"])
     model.load_state_dict({name: compact.converted(name, array, dtype) for name, array in tensors.items()})
     if description["preprocessing"] is not None:
@@ -162,26 +164,29 @@ def write_tensors(path: _PATH, tensors: dict[str, np.ndarray], metadata: dict[st
 
 def parameter_shapes(architecture: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     """The shape of every entry of the state_dict of this architecture, without building it."""
-    norm, features = architecture["norm"], architecture["features"]
-    widths = [architecture["in_channels"], *features, 2 * features[-1]]
+    norm, features, up = architecture["norm"], architecture["features"], architecture.get("up", "transpose")
+    widths = [architecture["in_channels"], *features, bottleneck_channels(features, up)]
     shapes: dict[str, tuple[int, ...]] = {}
     for level, (inputs, outputs) in enumerate(pairwise(widths)):
         name = f"downs.{level}" if level < len(features) else "bottleneck"
-        shapes |= _double_conv(name, inputs, outputs, norm)
-    for step, (inputs, outputs) in enumerate(pairwise(widths[:0:-1])):
-        shapes[f"ups.{2 * step}.weight"] = (inputs, outputs, 2, 2)
-        shapes[f"ups.{2 * step}.bias"] = (outputs,)
-        shapes |= _double_conv(f"ups.{2 * step + 1}", 2 * outputs, outputs, norm)
+        shapes |= _double_conv(name, (inputs, outputs, outputs), norm)
+    channels = widths[-1]
+    for step, (skip, outputs) in enumerate(way_up(features, up)):
+        if up == "transpose":
+            shapes[f"ups.{2 * step}.weight"] = (channels, skip, 2, 2)
+            shapes[f"ups.{2 * step}.bias"] = (skip,)
+        shapes |= _double_conv(f"ups.{2 * step + 1}", (2 * skip, skip, outputs), norm)
+        channels = outputs
     shapes["final_conv.weight"] = (architecture["out_channels"], features[0], 1, 1)
     shapes["final_conv.bias"] = (architecture["out_channels"],)
     return shapes
 
 
-def _double_conv(name: str, inputs: int, outputs: int, norm: str | None) -> dict[str, tuple[int, ...]]:
-    """Twice conv (-> batch norm) -> relu; batch norm takes the place of the bias."""
+def _double_conv(name: str, widths: tuple[int, int, int], norm: str | None) -> dict[str, tuple[int, ...]]:
+    """Twice conv (-> batch norm) -> relu; batch norm takes the place of the bias.  widths: channels around the two."""
     shapes: dict[str, tuple[int, ...]] = {}
-    for index, channels in ((0, inputs), (3 if norm else 2, outputs)):
-        shapes[f"{name}.conv.{index}.weight"] = (outputs, channels, 3, 3)
+    for index, (inputs, outputs) in zip((0, 3 if norm else 2), pairwise(widths), strict=True):
+        shapes[f"{name}.conv.{index}.weight"] = (outputs, inputs, 3, 3)
         if norm is None:
             shapes[f"{name}.conv.{index}.bias"] = (outputs,)
             continue
@@ -263,9 +268,10 @@ def _check_architecture(architecture: Any) -> None:
         "dropout": lambda v: type(v) in (int, float) and math.isfinite(v) and 0 <= v < 1,
         "dtype": lambda v: v in ("float32", "float64"),
         "skip_fit": lambda v: v in ("resize", "pad"),
+        "up": lambda v: v in UPS,
     }
-    if isinstance(architecture, dict):
-        architecture = {"skip_fit": "resize"} | architecture  # which is named only where it is another
+    if isinstance(architecture, dict):  # these two are named only where they are others
+        architecture = {"skip_fit": "resize", "up": "transpose"} | architecture
     _check_keys(architecture, set(checks), "architecture")
     for key, is_valid in checks.items():
         if not is_valid(architecture[key]):

@@ -8,10 +8,14 @@ beyond the image's edge, where its own zeros belong. Every number of the result 
 the same order as in the whole image, and kernels that compute an output alike wherever it lies give the same bits.
 
 The whole image is the one-tile run of this.
+
+Only where the up path is bilinear (`up="bilinear"`, with align_corners) do tiles differ from the whole, with a warning:
+there a pixel looks at places that depend on the size of the map.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -29,6 +33,10 @@ if TYPE_CHECKING:
     from minunet.unet import UNet
 
 Size = tuple[int, int]
+UNEQUAL = (
+    "in tiles this network's numbers differ a little from those of the whole image: its up path (up='bilinear') lays "
+    "the outer pixels of a map on each other, and all between them move by up to a quarter of a pixel with its size"
+)
 WORTH_A_LOOK = 1e9  # bytes above which the free memory is asked for before the work
 
 
@@ -121,6 +129,8 @@ def tiles(model: UNet, size: Size, tile: Size) -> Iterator[Window]:
     tile: (height, width) in pixels of the output, rounded down to what the network can compute: a multiple of 2^levels
     (one at least), and 4 more for a valid network. These 4 overlap: a tile of 388 px is a step of 384.
     """
+    if model.up == "bilinear" and (tile[0] < size[0] or tile[1] < size[1]):
+        warnings.warn(UNEQUAL, stacklevel=2)
     down, across = (min(step(model, side), _up(whole, 2**model.levels)) for side, whole in zip(tile, size, strict=True))
     for top in range(0, size[0], down):
         for left in range(0, size[1], across):

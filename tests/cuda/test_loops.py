@@ -264,8 +264,9 @@ def test_normalize_keeps_nan(xp):
 # --------------------------------------------------------------------------------------------------------- resize
 
 
+@pytest.mark.parametrize("corners", [False, True])
 @DTYPES
-def test_resize_between_all_small_sizes(dtype):
+def test_resize_between_all_small_sizes(dtype, corners):
     """Rows and columns of different sizes, so that every pair of sizes is had twice."""
     sizes, tolerance = [1, 2, 3, 5, 8, 13, 31], 64 * np.finfo(dtype).eps
     with emulated("fast") as xp:
@@ -276,8 +277,8 @@ def test_resize_between_all_small_sizes(dtype):
                 large = np.random.default_rng(to_h).standard_normal((2, 3, to_h, to_w)).astype(dtype)
                 for function, source, shape in (("forward", x, large.shape), ("adjoint", large, x.shape)):
                     expected = np.empty(shape, dtype)
-                    getattr(resize_reference, function)(source, expected)
-                    found = forth_and_back(xp, getattr(resize, function), source, outputs=[(shape, dtype)])
+                    getattr(resize_reference, function)(source, corners, expected)
+                    found = forth_and_back(xp, getattr(resize, function), source, corners, outputs=[(shape, dtype)])
                     error = np.abs(found - expected).max()
                     assert error <= tolerance * max(1, np.abs(expected).max()), f"{function}: {h, w} and {to_h, to_w}"
 

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 
+import c_board as board
 import c_cortex_m4 as cortex
 import c_programs as programs
 import numpy as np
@@ -208,6 +209,22 @@ class TestCortexM4:
         less = -(-room // 4096) * 4096 - 4096  # whole pages, so that nothing lies behind
         with pytest.raises(AssertionError, match=r"unet_predict at 0x\w+: .*UNMAPPED"):
             cortex.execute(program, "unet_predict", numbers.tobytes(), 4 * 3 * 22 * 19, less)
+
+
+@pytest.mark.skipif(bool(board.missing()), reason=f"not installed: {board.missing()}")
+class TestBoard:
+    """Another compiler for the Cortex-M4, and the whole processor instead of its instructions."""
+
+    @pytest.mark.parametrize("flags", ["-O2", "-Os"])
+    @pytest.mark.parametrize("memory", MEMORY)
+    def test_the_self_test_passes(self, memory, flags, tmp_path):
+        programs.exported(tiny(), ODD, tmp_path, memory)
+        assert board.passes(tmp_path, flags)
+
+    def test_a_changed_weight_is_found(self, tmp_path):
+        source = programs.exported(tiny(), ODD, tmp_path)
+        source.write_text(re.sub(r"(weights\[\] = \{\n)\S+,", r"\g<1>0.75f,", source.read_text()))
+        assert not board.passes(tmp_path, "-O2")
 
 
 def arena(model: mn.UNet, size: tuple[int, int], memory: str) -> int:

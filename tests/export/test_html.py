@@ -144,6 +144,12 @@ def test_default_tiles(tmp_path):
         assert f"tiles of {side} x {side} px" in mn.export(model, tmp_path / "page.html", "html")[1]
 
 
+def test_a_bilinear_up_path_is_refused(tmp_path):
+    model = mn.UNet(1, 2, (2,), padding="same", up="bilinear")
+    with pytest.raises(UsageError, match="bilinear up path gives other numbers than in the whole image"):
+        mn.export(model, tmp_path / "page.html", "html")
+
+
 @pytest.mark.parametrize(("channels", "options", "message"), [
     (2, {}, "1 or 3 channels; the model takes 2"),
     (1, {"size": (0, 8)}, r"size is \(0, 8\)"),

@@ -19,7 +19,7 @@ from minunet import cli
 from minunet.data import DataError, Preprocessing, cells, write_image
 from minunet.errors import UsageError
 from minunet.export.c import write
-from minunet.export.c.network import CONV, POOL, READ, RESIZE, UP, WRITE, Layer, Network
+from minunet.export.c.network import CONV, DOUBLE, POOL, READ, RESIZE, RESIZING, UP, WRITE, Layer, Network
 from minunet.export.c.plan import MEMORY, plan
 from minunet.export.int8 import calibration, errors, floats, quantization, reference
 from minunet.export.int8.quantization import multipliers, quantize
@@ -233,12 +233,15 @@ class TestReference:
         found = reference.quantized(x, numbers)
         np.testing.assert_array_equal(found, [128, 129, 128, 127, 255, 0, 255, 0, 0, 255])
 
-    def test_resizing_is_bilinear(self):
-        network = Network(tiny(), ODD)
-        i = next(i for i, layer in enumerate(network) if layer.kind == RESIZE)
+    @pytest.mark.parametrize("kind", RESIZING)
+    def test_resizing_is_bilinear(self, kind):
+        up = "bilinear" if kind == DOUBLE else "transpose"
+        network = Network(mn.UNet(1, 1, (5, 8), padding="same", up=up), ODD)
+        i = next(i for i, layer in enumerate(network) if layer.kind == kind)
         layer, source = network[i], network[network[i].sources[0]]
         x = np.random.default_rng(1).integers(0, 256, (2, 3, source.height, source.width)).astype(np.uint8)
-        expected = mn.functional.resize(x.astype(np.float32), (layer.height, layer.width)).data
+        size, corners = (layer.height, layer.width), kind == DOUBLE
+        expected = mn.functional.resize(x.astype(np.float32), size, align_corners=corners).data
         assert np.abs(reference.resized(layer, x) - expected).max() <= 0.5 + 255 / 256
 
 
@@ -258,7 +261,7 @@ class TestIntegers:
             sources = [layers[i] for i in layer.sources]
             if len(sources) == 2:
                 assert sources[0].scale == sources[1].scale, "both halves are added up in one sum"
-            if layer.kind in (POOL, RESIZE):
+            if layer.kind in (POOL, *RESIZING):
                 assert (numbers.scale, numbers.zero) == (sources[0].scale, sources[0].zero)
             if layer.kind in (CONV, UP):
                 assert np.abs(numbers.weight.astype(int)).max() == 127

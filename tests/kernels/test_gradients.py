@@ -85,13 +85,15 @@ def test_complex_step_through_conv_transpose2d(s):
          call(room.backward_weight, weight.shape, grad, x))  # fmt: skip
 
 
-def test_complex_step_through_resize():
+@pytest.mark.parametrize("corners", [False, True])
+def test_complex_step_through_resize(corners):
     room = reference("resize")
-    i = inputs_of("resize", n=2, c=3, h=5, w=7, to_h=11, to_w=3)
+    i = inputs_of("resize", n=2, c=3, h=5, w=7, to_h=11, to_w=3, corners=corners)
     x, grad = i["forward"]["x"], i["adjoint"]["grad"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", np.exceptions.ComplexWarning)  # coordinates are real, kept as complex
-        hold(lambda x: call(room.forward, grad.shape, x), x, grad, call(room.adjoint, x.shape, grad))
+        hold(lambda x: call(room.forward, grad.shape, x, corners), x, grad,
+             call(room.adjoint, x.shape, grad, corners))  # fmt: skip
 
 
 @pytest.mark.parametrize("relu", [False, True])
@@ -143,7 +145,7 @@ def dot(a, b):
 LINEAR = {
     "conv2d": dict(n=2, c=3, o=5, h=17, w=29, kh=3, kw=2, padding=2, bias=0, relu=0),
     "conv_transpose2d": dict(n=2, c=3, o=5, h=13, w=7, s=3, bias=0),
-    "resize": dict(n=2, c=3, h=10, w=12, to_h=20, to_w=6),
+    "resize": dict(n=2, c=3, h=10, w=12, to_h=20, to_w=6, corners=0),
 }
 
 

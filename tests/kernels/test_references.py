@@ -151,25 +151,28 @@ def batch_norm_backward_input(grad, x, mean, inv_std, weight, bias, relu, mean_g
         out[n, c, y, z] = weight[c] * inv_std[c] * centred
 
 
-def neighbours(position, size_in, size_out):
+def neighbours(position, size_in, size_out, align_corners):
     """The source pixels that an output pixel of one axis mixes, with their weights."""
-    s = max(0.0, (position + 0.5) * size_in / size_out - 0.5)
+    if align_corners:
+        s = position * (size_in - 1) / (size_out - 1) if size_out > 1 else 0.0
+    else:
+        s = max(0.0, (position + 0.5) * size_in / size_out - 0.5)
     low = min(math.floor(s), size_in - 1)
     return [(low, 1 - (s - low)), (min(low + 1, size_in - 1), s - low)]
 
 
-def resize_forward(x, out):
+def resize_forward(x, align_corners, out):
     for n, c, y, z in grid(*out.shape):
-        rows = neighbours(y, x.shape[2], out.shape[2])
-        columns = neighbours(z, x.shape[3], out.shape[3])
+        rows = neighbours(y, x.shape[2], out.shape[2], align_corners)
+        columns = neighbours(z, x.shape[3], out.shape[3], align_corners)
         out[n, c, y, z] = sum(x[n, c, i, j] * v * u for i, v in rows for j, u in columns)
 
 
-def resize_adjoint(grad, out):
+def resize_adjoint(grad, align_corners, out):
     out[...] = 0
     for n, c, y, z in grid(*grad.shape):
-        for i, v in neighbours(y, out.shape[2], grad.shape[2]):
-            for j, u in neighbours(z, out.shape[3], grad.shape[3]):
+        for i, v in neighbours(y, out.shape[2], grad.shape[2], align_corners):
+            for j, u in neighbours(z, out.shape[3], grad.shape[3], align_corners):
                 out[n, c, i, j] += grad[n, c, y, z] * v * u
 
 

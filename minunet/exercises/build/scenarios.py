@@ -209,9 +209,11 @@ def up_convolutions() -> Iterator[Item]:
 
 
 def resizes() -> Iterator[Item]:
-    for size in ((6, 8), (4, 5), (2, 7)):
-        yield from operation(f"resize, 3 x 4 to {size[0]} x {size[1]} px", lambda x, s=size: F.resize(x, s),
-                             dict(x=numbers(2, 2, 3, 4)))  # fmt: skip
+    for corners in (False, True):
+        for size in ((6, 8), (4, 5), (2, 7)):
+            case = f"resize, 3 x 4 to {size[0]} x {size[1]} px, align_corners={corners}"
+            fn = lambda x, s=size, c=corners: F.resize(x, s, align_corners=c)  # noqa: E731
+            yield from operation(case, fn, dict(x=numbers(2, 2, 3, 4)))
 
 
 def probabilities() -> Iterator[Item]:

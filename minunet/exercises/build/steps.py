@@ -228,12 +228,16 @@ WRITTEN: tuple[Step, ...] = (
     ),
     Step(
         title="bilinear resize and its adjoint",
-        parts=(kernel("resize", "axis_weights", "axis_matrix", "forward", "adjoint"), functional("resize")),
+        parts=(
+            kernel("resize", "axis_weights", "corner_weights", "_between", "axis_matrix", "forward", "adjoint"),
+            functional("resize"),
+        ),
         scenarios=(s.kernel("resize"), own.resizes),
         hints=(
             "Per axis a matrix (out, in) with two weights a row; rows and columns one after the other.",
             "The centre of output pixel h lies at (h + 1/2) in / out - 1/2, at least 0; what is left of its floor is "
-            "the weight of the next pixel, which ends at in - 1. Compute in the array's own dtype, and inside "
+            "the weight of the next pixel, which ends at in - 1. With align_corners it is h (in - 1) / (out - 1), 0 "
+            "where out = 1. Compute in the array's own dtype, and inside "
             "one_blas_thread(): then the bits are the same everywhere.",
         ),
     ),
@@ -356,13 +360,15 @@ GIVEN = {
         "batch_norm batch_norm_relu _counted_classes to_device total copy _kept _constant _data _operands _filled "
         "_in_one_place _array _like _divided"
     ),
+    "minunet.kernels.resize.reference": "weights_of",
     "minunet.nn": (
+        "undrawn Upsample.forward "
         "Module.forward Module.__call__ Module.__repr__ Module.eval Module.device Module.to Module.load_state_dict "
         "Module._set_arrays _is_array _misfit Sequential.__iter__ ModuleList.__getitem__ ModuleList.forward"
     ),
     "minunet.unet": (
         "UNet.__init__ UNet._halves UNet.__call__ UNet._checked UNet.levels UNet.dtype UNet.architecture "
-        "UNet.__repr__ UNet._repr_html_ _positive"
+        "UNet.__repr__ UNet._repr_html_ bottleneck_channels way_up _positive"
     ),
     "minunet.optim": "SGD.__init__ _clip_on_device",
 }

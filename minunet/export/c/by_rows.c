@@ -11,9 +11,9 @@ static int32_t unet_needs(const unet_layer *l, const unet_layer *source, int32_t
     else if (l->kind == UNET_CONV)
         rows = row + (source->height - l->height - l->kernel + 1) / 2 + l->kernel;
 #ifdef UNET_RESIZE
-    else if (l->kind == UNET_RESIZE) {
+    else if (l->kind == UNET_RESIZE || l->kind == UNET_DOUBLE) {
         int32_t low;
-        unet_between(row, source->height, l->height, &low, &rows);
+        unet_between(l, row, source->height, l->height, &low, &rows);
         rows++;
     }
 #endif

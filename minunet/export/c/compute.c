@@ -12,6 +12,7 @@ static void unet_compute(const unet_call *call, const unet_layer *l, int32_t row
         break;
 #ifdef UNET_RESIZE
     case UNET_RESIZE:
+    case UNET_DOUBLE:
         unet_resize(call->arena, l, row);
         break;
 #endif

@@ -21,7 +21,8 @@ from minunet.nn import BatchNorm2d, Conv2d, ReLU
 if TYPE_CHECKING:
     from minunet.unet import UNet
 
-READ, CONV, UP, POOL, RESIZE, WRITE = range(6)  # the kinds of layers, as the C code numbers them
+READ, CONV, UP, POOL, RESIZE, WRITE, DOUBLE = range(7)  # the kinds of layers, as the C code numbers them
+RESIZING = (RESIZE, DOUBLE)  # bilinear: to the size of a skip, and to twice the size
 NOTHING = np.zeros(0, np.float32)
 
 
@@ -73,15 +74,19 @@ class Network(list[Layer]):
         return self._add(POOL, (source,), x.height // 2, x.width // 2, x.channels, begins=True)
 
     def _up(self, model: UNet, step: int, source: int, skip: int) -> int:
-        """The up-convolution, and where halving dropped a row or column the resize to the skip's size.
+        """The up-convolution or doubling, and where halving dropped a row or column the resize to the skip's size.
 
         Where it would be padded instead nothing is to be done: then it lacks one row or column, at the end, and there
         the convolution after it reads the zeros that it finds around every source.
         """
-        layer: Any = model.ups[2 * step]  # a ConvTranspose2d
+        layer: Any = model.ups[2 * step]  # a ConvTranspose2d, or an Upsample without parameters
         x, wanted = self[source], self[skip]
-        arrays: dict[str, Any] = {"weight": _array(layer.weight), "bias": _array(layer.bias)}
-        up = self._add(UP, (source,), 2 * x.height, 2 * x.width, wanted.channels, **arrays, begins=True)
+        size = (2 * x.height, 2 * x.width, wanted.channels)
+        if model.up == "bilinear":
+            up = self._add(DOUBLE, (source,), *size, begins=True)
+        else:
+            arrays: dict[str, Any] = {"weight": _array(layer.weight), "bias": _array(layer.bias)}
+            up = self._add(UP, (source,), *size, **arrays, begins=True)
         fits = (self[up].height, self[up].width) == (wanted.height, wanted.width)
         if model.padding == "valid" or model.skip_fit == "pad" or fits:
             return up

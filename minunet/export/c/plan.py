@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from .network import POOL, RESIZE, UP, WRITE, Layer, Network
+from .network import DOUBLE, POOL, RESIZE, UP, WRITE, Layer, Network
 
 MEMORY = ("default", "low")
 
@@ -106,6 +106,9 @@ def rows_read(layer: Layer, source: Layer, row: int) -> tuple[int, int]:
         place = max((2 * row + 1) * source.height - layer.height, 0)
         low, rest = divmod(place, 2 * layer.height)
         return low, min(low + (rest > 0), source.height - 1)
+    if layer.kind == DOUBLE:  # at row (in - 1) / (out - 1)
+        low, rest = divmod(row * (source.height - 1), layer.height - 1)
+        return low, low + (rest > 0)
     kernel = layer.weight.shape[-1]
     # The windows lie in the middle of the source; of one that lacks a row as if it had it: rounded as in C, to zero.
     first = row + int((source.height - layer.height - kernel + 1) / 2)
@@ -151,10 +154,11 @@ def _oldest_needed(network: Network, reader: int, source: int, row: int) -> int:
 
 
 def _may_overwrite(network: Network, group: range, kept: Sequence[int], writer: int, over: int) -> bool:
-    """Whether, in this group, each row of a whole skip is dead when the writer writes its own row there."""
+    """Whether, in this group, each row of a whole skip is dead when the writer writes its own row there, and fits."""
     readers = [i for i in _readers(network, over) if i in group]
-    whole = kept[writer] == network[writer].height and kept[over] == network[over].height
-    if not readers or not whole:
+    own, skip = network[writer], network[over]
+    whole = kept[writer] == own.height and kept[over] == skip.height
+    if not readers or not whole or own.width * own.channels > skip.width * skip.channels:
         return False
     done = dict.fromkeys(group, 0)
     for i, row in schedule(network, group):

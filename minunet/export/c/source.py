@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from minunet.errors import UsageError
-from minunet.export.c.network import CONV, RESIZE, UP, Network
+from minunet.export.c.network import CONV, RESIZING, UP, Network
 from minunet.export.c.plan import Plan
 from minunet.export.c.weights import Weights, block, lanes
 from minunet.prediction.predict import evaluating, preprocessing_of
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 NAME = re.compile(r"[a-z][a-z0-9_]*")
-KINDS = ("READ", "CONV", "UP", "POOL", "RESIZE", "WRITE")  # in the order of network.py
+KINDS = ("READ", "CONV", "UP", "POOL", "RESIZE", "WRITE", "DOUBLE")  # in the order of network.py
 LONGEST = 2**15 - 1  # a side, or channels
 LARGEST = (2**31 - 1) // 255  # bytes of an image, whose sum is taken
 CLASSES = 256  # that a byte tells apart
@@ -54,7 +54,7 @@ def c_source(
     """The file; apart: without the weights, which the caller hands over; tested: with the vector for its test."""
     parts = [head(network, sizes(model, network, 4 * plan.numbers, weights.numbers.nbytes))]
     parts += [code("weights_apart.c") if apart else _weights(weights), _layers(network, plan, weights), code("rows.c")]
-    if any(layer.kind == RESIZE for layer in network):
+    if resizes(network):
         parts.append(code("resize.c"))
     parts += [code(file) for file in ("sums.c", "convolve.c", "compute.c")]
     parts += [order(plan), code("interface.c"), *([_selftest(model, network)] if tested else [])]
@@ -70,6 +70,11 @@ def joined(parts: Iterable[str], name: str) -> str:
 def code(file: str) -> str:
     """The text of a file of this folder."""
     return (HERE / file).read_text(encoding="utf-8")
+
+
+def resizes(network: Network) -> bool:
+    """Whether resize.c is needed."""
+    return any(layer.kind in RESIZING for layer in network)
 
 
 def sizes(model: UNet, network: Network, arena: int, weights: int) -> dict[str, int | str]:
@@ -91,7 +96,8 @@ def sizes(model: UNet, network: Network, arena: int, weights: int) -> dict[str, 
 
 def head(network: Network, constants: dict[str, int | str]) -> str:
     """The beginning of the file, with these constants and the kinds of layers."""
-    kinds = {f"UNET_{KINDS[kind]}": kind for kind in sorted({layer.kind for layer in network})}
+    known = {UP, *(RESIZING if resizes(network) else ())}  # to convolve.c and resize.c
+    kinds = {f"UNET_{KINDS[kind]}": kind for kind in sorted(known | {layer.kind for layer in network})}
     defines = [f"#define {key} {value}" for key, value in {**constants, **kinds}.items()]
     return "\n".join([code("head.c"), *defines])
 

@@ -43,13 +43,19 @@ def write(model: UNet, path: str | os.PathLike[str], size: Sequence[int] | None 
     `minunet.predict`; the network sees more around it. Images of any size are computed in such tiles, with the result
     of the whole image. Default: 256 x 256, more for networks of more than four levels.
 
-    Raises UsageError for a model of other channels than 1 or 3, for a tile below 1 px or too large for the C code, and
-    for more than 256 MB of weights; MissingExtra without ziglang; ValueError where a weight is not finite.
+    Raises UsageError for a model of other channels than 1 or 3, for one whose up path is bilinear, for a tile below
+    1 px or too large for the C code, and for more than 256 MB of weights; MissingExtra without ziglang; ValueError
+    where a weight is not finite.
     """
     require("ziglang", extra="wasm")
     channels = preprocessing_of(model).channels
     if channels not in PICTURES:
         raise UsageError(f"a browser gives images of 1 or 3 channels; the model takes {channels}")
+    if model.up == "bilinear":
+        raise UsageError(
+            "the page computes images in tiles, and there a network with a bilinear up path gives other numbers than "
+            "in the whole image: export it to C or ONNX"
+        )
     weights_bytes = 4 * sum(parameter.data.size for parameter in model.parameters())
     if weights_bytes > MOST_WEIGHTS:
         raise UsageError(f"the weights have {weights_bytes:,} bytes, a page can hold {MOST_WEIGHTS:,}")

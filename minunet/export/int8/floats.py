@@ -9,7 +9,7 @@ import numpy as np
 from minunet import functional as F
 from minunet.autograd import Tensor, no_grad
 from minunet.device import to_host
-from minunet.export.c.network import CONV, POOL, READ, RESIZE, UP, Layer, Network
+from minunet.export.c.network import CONV, DOUBLE, POOL, READ, RESIZING, UP, Layer, Network
 
 
 def outputs(network: Network, x: np.ndarray) -> Iterator[np.ndarray]:
@@ -35,8 +35,8 @@ def _output(layer: Layer, sources: list[Tensor], x: np.ndarray) -> Tensor:
         return F.conv_transpose2d(sources[0], layer.weight, layer.bias)
     if layer.kind == POOL:
         return F.max_pool2d(sources[0])
-    if layer.kind == RESIZE:
-        return F.resize(sources[0], size)
+    if layer.kind in RESIZING:
+        return F.resize(sources[0], size, align_corners=layer.kind == DOUBLE)
     return sources[0]  # WRITE
 
 

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minunet.errors import UsageError
-from minunet.export.c.network import CONV, POOL, READ, RESIZE, UP, Layer, Network
+from minunet.export.c.network import CONV, POOL, READ, RESIZING, UP, Layer, Network
 
 LARGEST_WEIGHT = 127  # -128 would make the scale lopsided
 LARGEST_BIAS = 2**30  # so that half of the accumulator is left for the sum
@@ -75,7 +75,7 @@ def quantize(network: Network, ranges: Sequence[tuple[float, float]]) -> list[Nu
 def _zeros(network: Network, ranges: Sequence[tuple[float, float]]) -> list[int]:
     zeros: list[int] = []
     for layer, (least, _) in zip(network, ranges, strict=True):
-        if layer.kind in (POOL, RESIZE):
+        if layer.kind in (POOL, *RESIZING):
             zeros.append(zeros[layer.sources[0]])
         else:
             zeros.append(0 if layer.relu or (layer.kind == READ and least >= 0) else 128)
@@ -106,7 +106,7 @@ def _tied(network: Network) -> list[set[int]]:
     """For each layer all those whose output has the same scale, itself among them."""
     tied = [{i} for i in range(len(network))]
     for i, layer in enumerate(network):
-        pair = (i, *layer.sources) if layer.kind in (POOL, RESIZE) else layer.sources
+        pair = (i, *layer.sources) if layer.kind in (POOL, *RESIZING) else layer.sources
         together = set().union(*(tied[j] for j in pair))
         for j in together:
             tied[j] = together

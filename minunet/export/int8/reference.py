@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from minunet.export.c.network import CONV, POOL, READ, RESIZE, UP, Layer, Network
+from minunet.export.c.network import CONV, DOUBLE, POOL, READ, RESIZING, UP, Layer, Network
 from minunet.export.int8.quantization import Numbers
 
 INPUT_BITS = 16  # of a fraction that is rounded
@@ -41,7 +41,7 @@ def outputs(network: Network, integers: Sequence[Numbers], x: np.ndarray) -> Ite
             y = narrowed(up_convolved(numbers, sources[0][0]), numbers)
         elif layer.kind == POOL:
             y = pooled(layer, sources[0][0])
-        elif layer.kind == RESIZE:
+        elif layer.kind in RESIZING:
             y = resized(layer, sources[0][0])
         else:  # WRITE
             y = sources[0][0].astype(np.float32) * integers[layer.sources[0]].step[:, None, None]
@@ -129,18 +129,24 @@ def pooled(layer: Layer, x: np.ndarray) -> np.ndarray:
 
 
 def resized(layer: Layer, x: np.ndarray) -> np.ndarray:
-    """Bilinear: output i lies at (i + 1/2) in / out - 1/2, at the border at the last pixel."""
+    """Bilinear: output i lies at (i + 1/2) in / out - 1/2, at the border at the last pixel; see also `between`."""
     one = 1 << RESIZE_BITS
-    top, bottom, down = between(x.shape[2], layer.height)
-    left, right, aside = between(x.shape[3], layer.width)
+    top, bottom, down = between(x.shape[2], layer.height, layer.kind == DOUBLE)
+    left, right, aside = between(x.shape[3], layer.width, layer.kind == DOUBLE)
     rows = (one - down)[:, None] * x[:, :, top].astype(np.int64) + down[:, None] * x[:, :, bottom]
     values = (one - aside) * rows[..., left] + aside * rows[..., right]
     return clamped((values + (1 << (2 * RESIZE_BITS - 1))) >> (2 * RESIZE_BITS))
 
 
-def between(size: int, wanted: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each output the two positions beside it, and the weight of the second in 2^8, rounded half up."""
-    place = np.maximum((2 * np.arange(wanted) + 1) * size - wanted, 0)  # in 2 * wanted a pixel
-    low, rest = np.divmod(place, 2 * wanted)
+def between(size: int, wanted: int, corners: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each output the two positions beside it, and the weight of the second in 2^8, rounded half up.
+
+    corners: the outer positions lie on each other, output i at i (in - 1) / (out - 1).
+    """
+    if corners:
+        place, parts = np.arange(wanted) * (size - 1), wanted - 1  # so many parts a pixel
+    else:
+        place, parts = np.maximum((2 * np.arange(wanted) + 1) * size - wanted, 0), 2 * wanted
+    low, rest = np.divmod(place, parts)
     low = np.minimum(low, size - 1)
-    return low, np.minimum(low + 1, size - 1), ((rest << RESIZE_BITS) + wanted) // (2 * wanted)
+    return low, np.minimum(low + 1, size - 1), ((rest << (RESIZE_BITS + 1)) + parts) // (2 * parts)

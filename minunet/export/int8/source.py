@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from minunet.export.c import source as floats
-from minunet.export.c.network import CONV, RESIZE, UP, WRITE, Network
+from minunet.export.c.network import CONV, UP, WRITE, Network
 from minunet.export.c.plan import Plan
 from minunet.export.int8 import reference
 from minunet.export.int8.quantization import Numbers
@@ -30,7 +30,7 @@ def c_source(
     sizes["UNET_FINE"] = f"{floats.literal(float(reference.fine(integers[0])))} /* 2^16 steps of an input's byte */"
     parts = [floats.head(network, sizes), _weights(weights, apart), _layers(network, integers, plan, weights)]
     parts += [_constants(network, integers), _code("rows.c")]
-    if any(layer.kind == RESIZE for layer in network):
+    if floats.resizes(network):
         parts.append(_code("resize.c"))
     parts += [_code("convolve.c"), floats.code("compute.c"), floats.order(plan), floats.code("interface.c")]
     parts.append(floats.selftest(_expected(network, integers), tolerance=0))

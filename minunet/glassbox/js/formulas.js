@@ -107,10 +107,11 @@ const VALUES = {
   },
   resize(run, node, [n, c, h, w]) {
     const shape = run.values[node.inputs[0]].shape;
-    const [row, column] = [mixture(shape[2], node.size[0])[h], mixture(shape[3], node.size[1])[w]];
+    const [row, column] = [2, 3].map((axis) => mixture(shape[axis], node.size[axis - 2], node.corners)[axis === 2 ? h : w]);
     const terms = corners(row, column)
       .map(([a, b, share]) => term(number("share", share), x(run, node, 0, [n, c, a, b])));
-    return { law: "y = Σ share · x over the four nearest pixels (bilinear, half-pixel centres)", terms };
+    const how = node.corners ? "outer pixels on each other" : "half-pixel centres";
+    return { law: `y = Σ share · x over the four nearest pixels (bilinear, ${how})`, terms };
   },
   concat(run, node, [n, c, h, w]) {
     const first = run.values[node.inputs[0]].shape[1];
@@ -249,8 +250,8 @@ const SHARES = {
   },
   resize(run, node, k, [n, c, h, w]) {
     const shape = run.values[node.inputs[0]].shape;
-    const rows = touching(mixture(shape[2], node.size[0]), h);
-    const columns = touching(mixture(shape[3], node.size[1]), w);
+    const rows = touching(mixture(shape[2], node.size[0], node.corners), h);
+    const columns = touching(mixture(shape[3], node.size[1], node.corners), w);
     const terms = [];
     for (const row of rows)
       for (const column of columns)

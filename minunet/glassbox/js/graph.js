@@ -52,8 +52,9 @@ export function build(architecture, loss, training, shape, subject) {
     const place = { level: levels - 1 - step, side: "up" };
     const skip = skips.pop();
     const up = `ups.${2 * step}`;
-    x = put(up, "conv_transpose2d", [x], place, { parameters: named(up, "weight", "bias") });
     size = size.map((side) => 2 * side);
+    if (architecture.up === "bilinear") x = put(up, "resize", [x], place, { size, corners: true });
+    else x = put(up, "conv_transpose2d", [x], place, { parameters: named(up, "weight", "bias") });
     const fits = size[0] === skip.size[0] && size[1] === skip.size[1];
     let across = skip.name;
     if (architecture.padding === "valid") {

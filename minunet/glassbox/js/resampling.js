@@ -34,10 +34,12 @@ export const center_pad = {
   backward: (node, g, [x]) => ({ inputs: [cut(g, x.shape.slice(2))], parameters: {} }),
 };
 
-// For each output position of one axis, the two it is mixed of and the share of the second; half-pixel centres.
-export function mixture(sizeIn, sizeOut) {
+// For each output position of one axis, the two it is mixed of and the share of the second; half-pixel centres, or with
+// `corners` the outer positions on each other.
+export function mixture(sizeIn, sizeOut, corners) {
+  const scale = corners ? (sizeIn - 1) / Math.max(sizeOut - 1, 1) : sizeIn / sizeOut;
   return Array.from({ length: sizeOut }, (_, position) => {
-    const source = Math.max((position + 0.5) * (sizeIn / sizeOut) - 0.5, 0);
+    const source = corners ? position * scale : Math.max((position + 0.5) * scale - 0.5, 0);
     const low = Math.min(Math.floor(source), sizeIn - 1);
     return { low, high: Math.min(low + 1, sizeIn - 1), share: source - low };
   });
@@ -53,8 +55,8 @@ export function corners(row, column) {
   ];
 }
 
-function eachMixed(from, to, visit) {
-  const [rows, columns] = [mixture(from[2], to[2]), mixture(from[3], to[3])];
+function eachMixed(from, to, aligned, visit) {
+  const [rows, columns] = [mixture(from[2], to[2], aligned), mixture(from[3], to[3], aligned)];
   let k = 0;
   for (let plane = 0; plane < to[0] * to[1]; plane++)
     for (const row of rows)
@@ -67,12 +69,12 @@ function eachMixed(from, to, visit) {
 export const resize = {
   forward(node, [x]) {
     const y = zeros([...x.shape.slice(0, 2), ...node.size]);
-    eachMixed(x.shape, y.shape, (from, to, share) => { y.data[to] += share * x.data[from]; });
+    eachMixed(x.shape, y.shape, node.corners, (from, to, share) => { y.data[to] += share * x.data[from]; });
     return y;
   },
   backward(node, g, [x]) {
     const dx = zerosLike(x);
-    eachMixed(x.shape, g.shape, (from, to, share) => { dx.data[from] += share * g.data[to]; });
+    eachMixed(x.shape, g.shape, node.corners, (from, to, share) => { dx.data[from] += share * g.data[to]; });
     return { inputs: [dx], parameters: {} };
   },
 };

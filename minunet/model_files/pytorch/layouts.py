@@ -6,7 +6,8 @@ nothing can be missing or be too much.
 
 article   the network that minunet has its own names from: padding "same", batch norm, resized skips. Without batch norm
           these are the names of minunet itself, and the padding has to be told
-starred   the most-starred U-Net for PyTorch: skips padded; in old files the convolutions before batch norm have biases
+starred   the most-starred U-Net for PyTorch: skips padded; in old files the convolutions before batch norm have biases.
+          Its bilinear variant has no weights in up1.up
 hub       the one of PyTorch's hub, for MRI of brains: what comes from below is first in every concatenation, and its
           output has been through a sigmoid, so minunet's one logit stands for the same probability
 """
@@ -18,13 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from minunet.model_files.tensor_file import FileFormatError
-
 Translate = Callable[[str], str | None]
-_BILINEAR = (
-    "found a U-Net whose up path is bilinear interpolation (its up1.up has no weights), which minunet does not have: "
-    "only the one with up-convolutions (bilinear=False) can be loaded"
-)
 
 
 @dataclass(frozen=True)
@@ -44,9 +39,10 @@ class Layout:
 def recognise(names: set[str]) -> Layout | None:
     """The layout of a state_dict of these names, or None."""
     if "inc.double_conv.0.weight" in names:
+        options = {"padding": "same", "skip_fit": "pad"}
         if "up1.conv.double_conv.0.weight" in names and "up1.up.weight" not in names:
-            raise FileFormatError(_BILINEAR)
-        return Layout("starred", _starred(_count(r"down(\d+)\.", names)), {"padding": "same", "skip_fit": "pad"})
+            options["up"] = "bilinear"
+        return Layout("starred", _starred(_count(r"down(\d+)\.", names)), options)
     if "encoder1.enc1conv1.weight" in names:
         return Layout("hub", _hub(_count(r"encoder(\d+)\.", names)), up_first=True)
     if "downs.0.conv.0.weight" in names:
@@ -61,43 +57,50 @@ def _count(pattern: str, names: set[str]) -> int:
     return next(number for number in range(1, 1001) if number not in found) - 1
 
 
-def _starred(levels: int) -> Translate:
-    """inc, down1 ... downL (the last is the bottleneck), up1 ... upL from the bottom, outc."""
+def _by_rules(*rules: tuple[str, Callable[[re.Match[str]], str]]) -> Translate:
+    """The first pattern that a whole name fits tells minunet's name of it; a name that fits none stays as it is."""
 
     def translate(name: str) -> str | None:
-        if match := re.fullmatch(r"inc\.double_conv\.(.+)", name):
-            return f"downs.0.conv.{match[1]}"
-        if match := re.fullmatch(r"down(\d{1,3})\.maxpool_conv\.1\.double_conv\.(.+)", name):
-            level = int(match[1])
-            return f"downs.{level}.conv.{match[2]}" if level < levels else f"bottleneck.conv.{match[2]}"
-        if match := re.fullmatch(r"up(\d{1,3})\.up\.(.+)", name):
-            return f"ups.{2 * int(match[1]) - 2}.{match[2]}"
-        if match := re.fullmatch(r"up(\d{1,3})\.conv\.double_conv\.(.+)", name):
-            return f"ups.{2 * int(match[1]) - 1}.conv.{match[2]}"
-        if match := re.fullmatch(r"outc\.conv\.(.+)", name):
-            return f"final_conv.{match[1]}"
+        for pattern, ours in rules:
+            if match := re.fullmatch(pattern, name):
+                return ours(match)
         return name
 
     return translate
 
 
+def _starred(levels: int) -> Translate:
+    """inc, down1 ... downL (the last is the bottleneck), up1 ... upL from the bottom, outc."""
+
+    def contracting(level: int) -> str:
+        return f"downs.{level}" if level < levels else "bottleneck"
+
+    return _by_rules(
+        (r"inc\.double_conv\.(.+)", lambda m: f"downs.0.conv.{m[1]}"),
+        (r"down(\d{1,3})\.maxpool_conv\.1\.double_conv\.(.+)", lambda m: f"{contracting(int(m[1]))}.conv.{m[2]}"),
+        (r"up(\d{1,3})\.up\.(.+)", lambda m: f"ups.{2 * int(m[1]) - 2}.{m[2]}"),
+        (r"up(\d{1,3})\.conv\.double_conv\.(.+)", lambda m: f"ups.{2 * int(m[1]) - 1}.conv.{m[2]}"),
+        (r"outc\.conv\.(.+)", lambda m: f"final_conv.{m[1]}"),
+    )
+
+
 _POSITIONS = {"conv1": 0, "norm1": 1, "conv2": 3, "norm2": 4}
+_LAYER = f"({'|'.join(_POSITIONS)})"
 
 
 def _hub(levels: int) -> Translate:
     """encoder1 ... encoderL from the top, bottleneck, upconvL and decoderL ... upconv1 and decoder1, conv."""
 
-    def translate(name: str) -> str | None:
-        if match := re.fullmatch(r"encoder(\d{1,3})\.enc\1(conv1|norm1|conv2|norm2)\.(.+)", name):
-            return f"downs.{int(match[1]) - 1}.conv.{_POSITIONS[match[2]]}.{match[3]}"
-        if match := re.fullmatch(r"bottleneck\.bottleneck(conv1|norm1|conv2|norm2)\.(.+)", name):
-            return f"bottleneck.conv.{_POSITIONS[match[1]]}.{match[2]}"
-        if match := re.fullmatch(r"upconv(\d{1,3})\.(.+)", name):
-            return f"ups.{2 * (levels - int(match[1]))}.{match[2]}"
-        if match := re.fullmatch(r"decoder(\d{1,3})\.dec\1(conv1|norm1|conv2|norm2)\.(.+)", name):
-            return f"ups.{2 * (levels - int(match[1])) + 1}.conv.{_POSITIONS[match[2]]}.{match[3]}"
-        if match := re.fullmatch(r"conv\.(.+)", name):
-            return f"final_conv.{match[1]}"
-        return name
+    def up(number: str) -> int:
+        return 2 * (levels - int(number))
 
-    return translate
+    return _by_rules(
+        (
+            rf"encoder(\d{{1,3}})\.enc\1{_LAYER}\.(.+)",
+            lambda m: f"downs.{int(m[1]) - 1}.conv.{_POSITIONS[m[2]]}.{m[3]}",
+        ),
+        (rf"bottleneck\.bottleneck{_LAYER}\.(.+)", lambda m: f"bottleneck.conv.{_POSITIONS[m[1]]}.{m[2]}"),
+        (r"upconv(\d{1,3})\.(.+)", lambda m: f"ups.{up(m[1])}.{m[2]}"),
+        (rf"decoder(\d{{1,3}})\.dec\1{_LAYER}\.(.+)", lambda m: f"ups.{up(m[1]) + 1}.conv.{_POSITIONS[m[2]]}.{m[3]}"),
+        (r"conv\.(.+)", lambda m: f"final_conv.{m[1]}"),
+    )

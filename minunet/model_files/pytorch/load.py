@@ -31,6 +31,7 @@ def load_torch(
     *,
     padding: str | None = None,
     skip_fit: str | None = None,
+    up: str | None = None,
 ) -> UNet:
     """The U-Net in a checkpoint of PyTorch, in evaluation mode; PyTorch is not needed, nothing in the file is executed.
 
@@ -40,17 +41,19 @@ def load_torch(
     mapping: for networks that are not recognised: from their names (without such a prefix) to minunet's, as a dict or a
         function; None for what is to be left out.  minunet's names are those of `UNet.state_dict()`; a convolution
         before batch norm may have a bias as well.
-    padding, skip_fit: of `UNet`.  They cannot be seen in a state_dict; default: what the recognised network does, for a
-        mapping "same" and "resize".
+    padding, skip_fit, up: of `UNet`.  They cannot be seen in a state_dict; default: what the recognised network does,
+        for a mapping "same", "resize" and "transpose".
 
-    Recognised are the article's network (downs.0.conv.0.weight), the most-starred U-Net with up-convolutions
-    (inc.double_conv.0.weight) and that of PyTorch's hub for MRI (encoder1.enc1conv1.weight).  A checkpoint does not say
-    how its images were prepared, nor what its classes mean: `model.preprocessing` and `model.coding` are None.
+    Recognised are the article's network (downs.0.conv.0.weight), the most-starred U-Net, with up-convolutions or with
+    bilinear interpolation (inc.double_conv.0.weight), and that of PyTorch's hub for MRI (encoder1.enc1conv1.weight).  A
+    checkpoint does not say how its images were prepared, nor what its classes mean: `model.preprocessing` and
+    `model.coding` are None.
 
     Raises FileNotFoundError for a missing file, and FileFormatError for any that cannot be read or is no network that
     minunet has: it lists every entry that is missing, unexpected or mis-shaped.
     """
-    options = {name: value for name, value in (("padding", padding), ("skip_fit", skip_fit)) if value is not None}
+    given = {"padding": padding, "skip_fit": skip_fit, "up": up}
+    options = {name: value for name, value in given.items() if value is not None}
     try:
         state, metadata = read_state(path)
         if "minunet" not in metadata:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from minunet.model_files import safetensors
+from minunet.model_files import safetensors, stored_zip
 from minunet.model_files.pytorch import stream_file, zip_file
 from minunet.model_files.pytorch.views import Storage, View
 from minunet.model_files.tensor_file import FileFormatError, short
@@ -41,7 +41,7 @@ def read_state(path: str | os.PathLike[str]) -> tuple[State, dict[str, str]]:
             return without_prefix(tensors), metadata
         start = file.read(_START)
         file.seek(0)
-        if start.startswith(zip_file.MAGIC):
+        if start.startswith(stored_zip.MAGIC):
             value, fetch, order = zip_file.read(file, size)
         elif start.startswith(stream_file.MAGIC):
             value, fetch, order = stream_file.read(file, size)
