@@ -115,7 +115,8 @@ def run(
     h = layers("bottleneck", model.bottleneck.conv, h)
     for step in range(model.levels):
         skip, up = skips.pop(), f"ups.{2 * step}"
-        h = put(up, "conv_transpose2d", [h], model.ups[2 * step](tensors[h]))
+        op = "resize_corners" if model.up == "bilinear" else "conv_transpose2d"
+        h = put(up, op, [h], model.ups[2 * step](tensors[h]))
         size, wanted = tensors[h].shape[2:], tensors[skip].shape[2:]
         if model.padding == "valid":
             skip = put(f"crops.{step}", "center_crop", [skip], F.center_crop(tensors[skip], size))

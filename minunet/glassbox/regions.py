@@ -12,6 +12,7 @@ Index = tuple[int, ...]
 Region = tuple[slice, slice, slice]  # channels, rows, columns: those outside the tensor are padding
 EVERY = slice(0, None)
 JOINING = ("conv2d", "conv_transpose2d")  # whose results are made of all channels
+RESIZING = {"resize": False, "resize_corners": True}  # whether the outer positions lie on each other
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,9 @@ class Regions:
             if node.op == "center_crop":
                 a, b = h + (sides[0] - size[0]) // 2, w + (sides[1] - size[1]) // 2
             return own, slice(a, a + 1), slice(b, b + 1)
-        if node.op == "resize":
-            return own, _mixed(h, sides[0], size[0]), _mixed(w, sides[1], size[1])
+        if node.op in RESIZING:
+            corners = RESIZING[node.op]
+            return own, _mixed(h, sides[0], size[0], corners), _mixed(w, sides[1], size[1], corners)
         if node.op == "concat":
             first = self.shapes[node.inputs[0]][1]
             if (c < first) != (k == 0):
@@ -66,8 +68,9 @@ class Regions:
             sign = -1 if node.op == "center_crop" else 1
             a, b = (p + sign * ((outer[k] - inner[k]) // 2) for k, p in enumerate((h, w)))
             return own, slice(a, a + 1), slice(b, b + 1)
-        if node.op == "resize":
-            return own, _touched(h, sides[0], size[0]), _touched(w, sides[1], size[1])
+        if node.op in RESIZING:
+            corners = RESIZING[node.op]
+            return own, _touched(h, sides[0], size[0], corners), _touched(w, sides[1], size[1], corners)
         if node.op == "concat":
             start = c + (self.shapes[node.inputs[0]][1] if k else 0)
             own = slice(start, start + 1)
@@ -88,13 +91,19 @@ def places(shape: tuple[int, ...], region: Region) -> np.ndarray:
     return ((channels[:, None, None] * shape[2] + rows[:, None]) * shape[3] + columns).ravel()
 
 
-def _mixed(position: int, size_in: int, size_out: int) -> slice:
+def _mixed(position: int, size_in: int, size_out: int, corners: bool) -> slice:
     """The two positions that one of a resized axis is mixed of."""
-    low = min(int(max((position + 0.5) * size_in / size_out - 0.5, 0)), size_in - 1)
+    if corners:
+        source = position * ((size_in - 1) / max(size_out - 1, 1))
+    else:
+        source = max((position + 0.5) * (size_in / size_out) - 0.5, 0)
+    low = min(int(source), size_in - 1)
     return slice(low, low + 2)
 
 
-def _touched(position: int, size_in: int, size_out: int) -> slice:
+def _touched(position: int, size_in: int, size_out: int, corners: bool) -> slice:
     """At least all positions of the resized axis that this one is mixed into."""
-    ratio = size_out / size_in
+    if size_in == 1:
+        return slice(0, size_out)
+    ratio = (size_out - 1) / (size_in - 1) if corners else size_out / size_in
     return slice(int((position - 1) * ratio) - 1, int((position + 2) * ratio) + 2)
