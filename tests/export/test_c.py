@@ -161,8 +161,33 @@ def test_what_cannot_be_written_is_refused(options, message, tmp_path):
 def test_weights_that_are_no_numbers_are_refused(tmp_path):
     model = tiny()
     model.final_conv.bias.data[0] = np.nan
-    with pytest.raises(ValueError, match="NaN or infinite"):
+    with pytest.raises(UsageError, match="NaN or infinite"):
         write(model, tmp_path / "unet.c", ODD)
+
+
+def test_logits_that_are_no_numbers_are_refused(tmp_path):
+    """Finite weights: what they give is no literal of C."""
+    model = tiny()
+    model.final_conv.weight.data[...] = 3e38
+    with np.errstate(all="ignore"), pytest.raises(UsageError, match="infinite logits"):
+        write(model, tmp_path / "unet.c", ODD)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("taken", ["unet.c", "unet.bin"])
+def test_code_and_weights_are_both_written_or_neither(taken, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[write.__module__], "INSIDE", 100)
+    (tmp_path / taken).mkdir()
+    with pytest.raises(OSError, match="not a regular file"):
+        write(tiny(), tmp_path / "unet.c", ODD)
+    assert [path.name for path in tmp_path.iterdir()] == [taken]
+
+
+@pytest.mark.parametrize("size", [(2, 2), (5, 4), (5, 301), (64, 64)])
+@pytest.mark.parametrize("of_logit", [1, 4])
+def test_low_is_never_more_than_default(size, of_logit):
+    network = Network(mn.UNet(1, 3, (3,), padding="same"), size)
+    assert plan(network, "low", of_logit).numbers <= plan(network, "default", of_logit).numbers
 
 
 @needs_clang

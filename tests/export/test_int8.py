@@ -357,6 +357,21 @@ class TestCalibration:
         with pytest.raises(DataError, match="NaN or infinite values"):
             calibration.ranges(Network(model, ODD), [np.ones((1, 1, *ODD), np.float32)])
 
+    @pytest.mark.parametrize("normalize, value", [("none", 0), ("standardize", 90)])
+    def test_images_that_show_nothing(self, normalize, value, tmp_path):
+        model = tiny()
+        model.preprocessing = Preprocessing(1, normalize)
+        images = [np.full(ODD, value, np.uint8)]
+        with pytest.raises(DataError, match="all 0 when prepared"):
+            write(model, tmp_path / "unet.c", ODD, dtype="int8", calibrate=images)
+        assert not list(tmp_path.iterdir())
+
+    def test_weights_that_are_no_numbers_are_not_blamed_on_the_images(self, tmp_path):
+        model = tiny()
+        model.final_conv.bias.data[0] = np.nan
+        with pytest.raises(UsageError, match="the model has weights that are NaN"):
+            write(model, tmp_path / "unet.c", ODD, dtype="int8", calibrate=[np.ones(ODD, np.uint8)])
+
 
 class TestCommand:
     def test_it_prints_the_error_of_each_layer(self, tmp_path, capsys):

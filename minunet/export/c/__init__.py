@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from minunet.errors import UsageError
 from minunet.export.c.network import Network
 from minunet.export.c.plan import MEMORY, plan
-from minunet.export.c.source import NAME, c_source, check_arena, check_sizes
+from minunet.export.c.source import NAME, c_source, check_arena, check_sizes, check_weights
 from minunet.export.c.weights import laid_out
 from minunet.files import atomic_write
 
@@ -46,7 +46,8 @@ def write(
 
     Raises UsageError for a size that the network does not take or that is too large for the C code, for a name that is
     no C identifier of small letters, for another plan of memory or dtype, for int8 without images to calibrate with and
-    for such images without int8; DataError for images that cannot be used; ValueError where a weight is not finite.
+    for such images without int8, and for weights or logits that are not finite; DataError for images that cannot be
+    used. Then no file is written.
     """
     if memory not in MEMORY:
         raise UsageError(f"memory is {memory!r}, expected {' or '.join(MEMORY)}")
@@ -63,6 +64,7 @@ def write(
         raise UsageError(f"{wanted}: give calibrate and dtype int8 together")
     network = Network(model, [int(side) for side in size])
     check_sizes(network)
+    check_weights(network)
     if calibrate is not None:
         from minunet.export import int8  # late, since it needs what is in this package
 
@@ -73,14 +75,24 @@ def write(
         floats = laid_out(network)
         text = c_source(model, network, planned, floats, name, floats.numbers.nbytes > INSIDE)
         weights, arena, notes = floats.numbers.astype("<f4"), 4 * planned.numbers, []
+    encoded = text.encode()
     if weights.nbytes > INSIDE:
         binary = Path(path).with_suffix(".bin")
-        atomic_write(binary, lambda file: file.write(weights.tobytes()))
+
+        def both(file: BinaryIO) -> None:
+            file.write(weights.tobytes())
+            _write(path, encoded)  # where this fails, the weights are not kept either
+
+        atomic_write(binary, both)
         notes = [f"{binary}: the weights, for {name}_set_weights", *notes]
-    encoded = text.encode()
-    atomic_write(path, lambda file: file.write(encoded))
+    else:
+        _write(path, encoded)
     return [
         f"{os.fspath(path)}: {len(encoded):,} bytes of C, for images of {size[0]} x {size[1]} px",
         *notes,
         f"weights {weights.nbytes:,} bytes, arena {arena:,} bytes (memory {memory})",
     ]
+
+
+def _write(path: str | os.PathLike[str], content: bytes) -> None:
+    atomic_write(path, lambda file: file.write(content))

@@ -6,10 +6,11 @@ its groups:
 
 * "default": each layer is a group.  Every output is whole, and its memory is free after the last layer that reads it.
 * "low": what is read inside of a group only is needed a few rows at a time, so it is a ring: row r lies at row r modulo
-  the rows kept, and how many are kept is found by playing the schedule through.  Two ways are tried, the smaller one
+  the rows kept, and how many are kept is found by playing the schedule through.  Ways are tried, and the smallest
   counts.  Either each double convolution with what feeds it (pooling, up-convolution) is a group; the last layer of a
   decoder's block then writes its row r over row r of the skip, which is dead by then.  Or the whole network is one
   group: then the skips are rings too, which is less as soon as the image is higher than what the bottleneck sees.
+  Or it is the default: tiny images are no higher than the rings.
 
 Nothing is computed twice, in any plan.
 """
@@ -63,11 +64,13 @@ def plan(network: Network, memory: str, of_logit: int = 1) -> Plan:
     count = len(network)
     units = [layer.width * layer.channels for layer in network]
     units[count - 2] *= of_logit
+    joined = count - 1 if of_logit > 1 else count
+    layers = [*range(1, joined), count]
     if memory == "default":
-        joined = count - 1 if of_logit > 1 else count
-        return _planned(network, [*range(1, joined), count], units)
+        return _planned(network, layers, units)
     blocks = [i for i, layer in enumerate(network) if layer.begins][1:]
-    return min((_planned(network, ends, units) for ends in ([*blocks, count], [count])), key=lambda plan: plan.numbers)
+    ways = [*blocks, count], [count], layers
+    return min((_planned(network, ends, units) for ends in ways), key=lambda plan: plan.numbers)
 
 
 def _planned(network: Network, ends: Sequence[int], units: Sequence[int]) -> Plan:

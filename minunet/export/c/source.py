@@ -31,8 +31,9 @@ TOLERANCE = 1e-4  # of the largest logit: what another order of sums, or a fused
 def check_sizes(network: Network) -> None:
     """UsageError where a size does not fit the types of the C code."""
     read, write = network[0], network[-1]
-    if max(max(layer.height, layer.width, layer.channels) for layer in network) > LONGEST:
-        raise UsageError(f"the C code takes sides and channels up to {LONGEST:,}")
+    longest = max(max(layer.height, layer.width, layer.channels) for layer in network)
+    if longest > LONGEST:
+        raise UsageError(f"the C code takes sides and channels up to {LONGEST:,}, found {longest:,}")
     if read.height * read.width * read.channels > LARGEST:
         raise UsageError(
             f"an image of {read.height} x {read.width} x {read.channels} bytes is too large: the C code, which sums "
@@ -40,6 +41,12 @@ def check_sizes(network: Network) -> None:
         )
     if write.channels > CLASSES:
         raise UsageError(f"the model has {write.channels} classes; the C code has a byte for one, {CLASSES} at most")
+
+
+def check_weights(network: Network) -> None:
+    """UsageError where a weight is not finite: C has no literal for it."""
+    if not all(np.isfinite(layer.weight).all() and np.isfinite(layer.bias).all() for layer in network):
+        raise UsageError("the model has weights that are NaN or infinite (with batch norm folded into them)")
 
 
 def check_arena(arena: int) -> None:
@@ -129,11 +136,13 @@ def order(plan: Plan) -> str:
 
 
 def _selftest(model: UNet, network: Network) -> str:
-    """The test with minunet's own logits."""
+    """The test with minunet's own logits. UsageError where they are not finite."""
     read = network[0]
     image = pseudo_random(read.channels * read.height * read.width).reshape(1, read.channels, read.height, read.width)
     with evaluating(model):
         logits = np.asarray(model(image).data, np.float32)
+    if not np.isfinite(logits).all():
+        raise UsageError("the model gives NaN or infinite logits for the self-test: its weights are too large")
     return selftest(logits, max(TOLERANCE * float(np.abs(logits).max()), 1e-30))
 
 

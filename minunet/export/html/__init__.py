@@ -44,8 +44,8 @@ def write(model: UNet, path: str | os.PathLike[str], size: Sequence[int] | None 
     of the whole image. Default: 256 x 256, more for networks of more than four levels.
 
     Raises UsageError for a model of other channels than 1 or 3, for one whose up path is bilinear, for a tile below
-    1 px or too large for the C code, and for more than 256 MB of weights; MissingExtra without ziglang; ValueError
-    where a weight is not finite.
+    1 px or too large for the C code, for more than 256 MB of weights, and where a weight is not finite; MissingExtra
+    without ziglang.
     """
     require("ziglang", extra="wasm")
     channels = preprocessing_of(model).channels

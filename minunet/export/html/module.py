@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from minunet.errors import WorkFailed
 from minunet.export.c.network import Network
 from minunet.export.c.plan import plan
-from minunet.export.c.source import c_source, check_arena, check_sizes
+from minunet.export.c.source import c_source, check_arena, check_sizes, check_weights
 from minunet.export.c.weights import Weights, laid_out
 from minunet.extras import require
 
@@ -30,11 +30,12 @@ STACK = 16384  # bytes; deep calls there are none
 def module(model: UNet, size: tuple[int, int]) -> tuple[bytes, Weights]:
     """The module for images of `size` = (height, width) and smaller ones, and the weights that it is to be given.
 
-    Raises UsageError for a size that is too large for the C code, MissingExtra without ziglang, WorkFailed where it
-    does not compile, ValueError where a weight is not finite.
+    Raises UsageError for a size that is too large for the C code and where a weight is not finite, MissingExtra without
+    ziglang, WorkFailed where it does not compile.
     """
     network = Network(model, size)
     check_sizes(network)
+    check_weights(network)
     planned = plan(network, "default")  # the other one keeps rows, how many the size decides
     check_arena(4 * planned.numbers)
     weights = laid_out(network)

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from minunet.data import DataError
 from minunet.export.c.network import Network
 from minunet.export.c.plan import plan
 from minunet.export.c.source import check_arena
 from minunet.export.int8 import calibration, errors
-from minunet.export.int8.quantization import quantize
+from minunet.export.int8.quantization import TINY, quantize
 from minunet.export.int8.source import OF_LOGIT, c_source
 from minunet.export.int8.weights import laid_out
 
@@ -26,11 +27,19 @@ if TYPE_CHECKING:
 def written(
     model: UNet, network: Network, name: str, memory: str, images: calibration.Images, inside: int
 ) -> tuple[str, np.ndarray, int, list[str]]:
-    """The C file, its weights (beyond `inside` bytes no part of it), the bytes of its arena, and the error by layer."""
+    """The C file, its weights (beyond `inside` bytes no part of it), the bytes of its arena, and the error by layer.
+
+    DataError where the images are no use: also where all that the network is shown of them is 0.
+    """
     planned = plan(network, memory, OF_LOGIT)
     check_arena(planned.numbers)
     size = (network[0].height, network[0].width)
     ranges = calibration.ranges(network, calibration.batches(model, images, size))
+    if max(ranges[0]) < TINY:
+        raise DataError(
+            "the images to calibrate with are black or of one value, all 0 when prepared: no scale can be found; "
+            "give images like those to come"
+        )
     integers = quantize(network, ranges)
     weights = laid_out(network, integers)
     text = c_source(model, network, integers, planned, weights, name, weights.numbers.nbytes > inside)

@@ -62,11 +62,8 @@ class Numbers:
 def quantize(network: Network, ranges: Sequence[tuple[float, float]]) -> list[Numbers]:
     """Each layer's integers; ranges: (least, largest) value of each layer's output.
 
-    UsageError where a sum could leave 32 bits, or where no scales fit. ValueError where a weight is not finite.
+    UsageError where a sum could leave 32 bits, or where no scales fit.
     """
-    for layer in network:
-        if not (np.isfinite(layer.weight).all() and np.isfinite(layer.bias).all()):
-            raise ValueError("the model has weights that are NaN or infinite")
     zeros = _zeros(network, ranges)
     scales = _scales(network, ranges, zeros)
     return [_numbers(network, layer, scales, zeros, i) for i, layer in enumerate(network)]
